@@ -1,0 +1,1 @@
+"""Configs: one file a model and data set."""

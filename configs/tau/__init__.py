@@ -1,0 +1,1 @@
+"""TAU configs, one file a data set."""

@@ -1,0 +1,1 @@
+"""The papers' blocks as Flax Linen modules."""

@@ -1,0 +1,1 @@
+"""Whole networks and the table of their names."""
