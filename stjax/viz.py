@@ -1,0 +1,261 @@
+"""Pictures of predictions: a labelled strip of frames, and an animation."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from stjax import media
+from stjax.errors import UserError
+
+_PAPER = (255, 255, 255)
+_INK = (40, 40, 40)
+_FAINT = (130, 130, 130)
+_EDGE = (190, 190, 190)
+_GAP, _MARGIN, _NUMBERS = 4, 14, 24
+_CELL = 72  # pixels: frames are enlarged to at least this
+_LARGEST = 192
+
+
+def colour(
+    frames: np.ndarray,
+    value_range: tuple[float, float] = (0.0, 1.0),
+    cmap: str | None = None,
+) -> np.ndarray:
+    """Frames as RGB: one channel grey, three RGB, otherwise the first in viridis.
+
+    Args:
+      frames: [..., C] of any real type; values outside the range are clipped, NaN
+        (no data) becomes light grey.
+      value_range: the values shown darkest and brightest.
+      cmap: a matplotlib colour map for the first channel, in place of the rule above.
+
+    Returns:
+      uint8 [..., 3].
+    """
+    low, high = value_range
+    x = (np.asarray(frames, np.float32) - low) / max(high - low, 1e-12)
+    missing = ~np.isfinite(x)
+    x = np.clip(np.where(missing, 0, x), 0, 1)
+    channels = x.shape[-1]
+    if cmap is None and channels in (1, 3):
+        rgb = np.broadcast_to(x, (*x.shape[:-1], 3))
+        hole = np.broadcast_to(missing, rgb.shape).any(-1)
+    else:
+        rgb = _colour_map(cmap or "viridis")(x[..., 0])[..., :3]
+        hole = missing[..., 0]
+    rgb = np.round(255 * np.asarray(rgb)).astype(np.uint8)
+    rgb[hole] = _EDGE
+    return rgb
+
+
+def colour_difference(difference: np.ndarray, limit: float) -> np.ndarray:
+    """A signed difference [..., C], mean over channels: blue -limit, red +limit."""
+    mean = np.mean(difference, -1, keepdims=True)
+    return colour(mean, (-limit, limit), "RdBu_r")
+
+
+def _colour_map(name: str):
+    import matplotlib
+
+    return matplotlib.colormaps[name]
+
+
+def _font(size: int):
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)
+
+
+def _rescale(frame: np.ndarray, cell: tuple[int, int]) -> np.ndarray:
+    """To (height, width): whole repeats when larger, averages when smaller."""
+    from PIL import Image
+
+    how = Image.Resampling.BOX
+    if cell[0] >= frame.shape[0]:
+        how = Image.Resampling.NEAREST
+    return np.asarray(Image.fromarray(frame).resize(cell[::-1], how))
+
+
+def _cell(height: int, width: int, cell: int) -> tuple[int, int]:
+    """The size a frame is drawn at: whole multiples, unless it is too large."""
+    factor = max(1, -(-cell // max(height, width)))
+    if max(height, width) * factor > _LARGEST:
+        factor = _LARGEST / max(height, width)
+    return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+def _pick(count: int, most: int) -> np.ndarray:
+    """Evenly spaced indices, first and last among them."""
+    return np.unique(np.round(np.linspace(0, count - 1, min(count, most))).astype(int))
+
+
+def _as_clip(name: str, frames: np.ndarray) -> np.ndarray:
+    frames = np.asarray(frames)
+    if frames.ndim != 4:
+        raise UserError(f"{name} has shape {frames.shape}, expected [T, H, W, C]")
+    return frames
+
+
+def _range(clips: Sequence[np.ndarray]) -> tuple[float, float]:
+    """What black and white mean: the type's range for pixels, else what occurs."""
+    if clips[0].dtype == np.uint8:
+        return 0.0, 255.0
+    values = np.concatenate([c[np.isfinite(c)] for c in clips])
+    if values.size == 0:
+        return 0.0, 1.0
+    low, high = float(values.min()), float(values.max())
+    return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
+
+
+def _rows(
+    input: np.ndarray,
+    prediction: np.ndarray,
+    target: np.ndarray | None,
+    value_range: tuple[float, float] | None,
+    cmap: str | None,
+) -> tuple[list[tuple[str, np.ndarray, int]], str]:
+    """(label, RGB frames, number of the first frame) a row, and a note."""
+    clips = [input] if target is None else [input, target]
+    low_high = value_range or _range(clips)
+    start = len(input) + 1
+    rows = [("Input", colour(input, low_high, cmap), 1)]
+    if target is not None:
+        rows.append(("Truth", colour(target, low_high, cmap), start))
+    rows.append(("Prediction", colour(prediction, low_high, cmap), start))
+    if target is None:
+        return rows, ""
+    difference = np.float32(prediction[: len(target)]) - np.float32(target)
+    size = np.abs(difference[np.isfinite(difference)])
+    # Nearly all errors fit; never so far enlarged that noise looks like an error.
+    most = low_high[1] - low_high[0]
+    limit = max(np.quantile(size, 0.998) if size.size else 0.0, 0.05 * most, 1e-12)
+    rows.append(("Difference", colour_difference(difference, limit), start))
+    note = f"Difference = prediction - truth: blue -{limit:.3g}, red +{limit:.3g}"
+    return rows, note
+
+
+def strip(
+    input: np.ndarray,
+    prediction: np.ndarray,
+    target: np.ndarray | None = None,
+    *,
+    value_range: tuple[float, float] | None = None,
+    cmap: str | None = None,
+    columns: int = 10,
+) -> np.ndarray:
+    """One picture of one prediction: rows Input, Truth, Prediction, Difference.
+
+    Frames are enlarged by whole factors, so that single pixels stay visible, and
+    numbered from 1, the first input frame. Of a long clip, evenly spaced frames show.
+
+    Args:
+      input: [T_in, H, W, C].
+      prediction: [T_out, H, W, C], in the units of the input.
+      target: [T, H, W, C] with T <= T_out, if the truth is known.
+      value_range: darkest and brightest value; by default 0 to 255 for uint8, 0 to 1
+        if all values lie there, else the range of the values.
+      cmap: a matplotlib colour map for physical values; see `colour`.
+      columns: at most this many frames a row.
+
+    Returns:
+      uint8 [height, width, 3].
+    """
+    from PIL import Image, ImageDraw
+
+    input, prediction = _as_clip("input", input), _as_clip("prediction", prediction)
+    if target is not None:
+        target = _as_clip("target", target)[: len(prediction)]
+    rows, note = _rows(input, prediction, target, value_range, cmap)
+    ch, cw = _cell(*prediction.shape[1:3], _CELL)
+    label, small = _font(16), _font(12)
+    left = 30 + max(round(label.getlength(name)) for name, _, _ in rows)
+    picks = [_pick(len(input), columns)]
+    picks += [_pick(len(prediction), columns)] * (len(rows) - 1)
+    width = left + max(map(len, picks)) * (cw + _GAP) + _MARGIN
+    width = max(width, left + round(small.getlength(note)) + _MARGIN)
+    # Frame numbers stand over the input and over the first row of the future.
+    height = 2 * _MARGIN + 2 * _NUMBERS + len(rows) * (ch + _GAP) + (22 if note else 0)
+    sheet = Image.new("RGB", (width, height), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    y = _MARGIN - 6
+    for row, (name, frames, first) in enumerate(rows):
+        xs = left + np.arange(len(picks[row])) * (cw + _GAP)
+        if row < 2:
+            for x, t in zip(xs, picks[row], strict=True):
+                at = (x + cw / 2, y + _NUMBERS - 10)
+                draw.text(at, str(first + t), _FAINT, small, "mm")
+            y += _NUMBERS
+        draw.text((left - 14, y + ch / 2), name, _INK, label, "rm")
+        for x, t in zip(xs, picks[row], strict=True):
+            if t < len(frames):
+                picture = Image.fromarray(_rescale(frames[t], (ch, cw)))
+                sheet.paste(picture, (int(x), y))
+            draw.rectangle((x - 1, y - 1, x + cw, y + ch), outline=_EDGE)
+        y += ch + _GAP
+    draw.text((left, y + 6), note, _FAINT, small, "la")
+    return np.asarray(sheet)
+
+
+def animate(
+    input: np.ndarray,
+    prediction: np.ndarray,
+    target: np.ndarray | None = None,
+    *,
+    value_range: tuple[float, float] | None = None,
+    cmap: str | None = None,
+) -> np.ndarray:
+    """Frames of an animation: truth, prediction and difference side by side.
+
+    While the input runs, truth and prediction both show it. Arguments as `strip`.
+
+    Returns:
+      uint8 [T_in + T_out, height, width, 3].
+    """
+    from PIL import Image, ImageDraw
+
+    input, prediction = _as_clip("input", input), _as_clip("prediction", prediction)
+    if target is not None:
+        target = _as_clip("target", target)[: len(prediction)]
+    rows, _ = _rows(input, prediction, target, value_range, cmap)
+    (_, shown, _), *panels = rows
+    t_in, total = len(input), len(input) + len(prediction)
+    ch, cw = _cell(*prediction.shape[1:3], 160)
+    label, small = _font(15), _font(12)
+    cw_panel = max(cw, 92)
+    width = 12 + len(panels) * (cw_panel + 12)
+    frames = []
+    for t in range(total):
+        sheet = Image.new("RGB", (width, 30 + ch + 30), _PAPER)
+        draw = ImageDraw.Draw(sheet)
+        for i, (name, rgb, _) in enumerate(panels):
+            x = 12 + i * (cw_panel + 12)
+            draw.text((x + cw_panel / 2, 16), name, _INK, label, "mm")
+            x += (cw_panel - cw) // 2
+            future = t - t_in
+            if future < 0 and name != "Difference":
+                picture = shown[t]
+            elif 0 <= future < len(rgb):
+                picture = rgb[future]
+            else:
+                picture = None
+            if picture is not None:
+                picture = Image.fromarray(_rescale(picture, (ch, cw)))
+                sheet.paste(picture, (x, 30))
+            draw.rectangle((x - 1, 29, x + cw, 30 + ch), outline=_EDGE)
+        what = "input" if t < t_in else "predicted"
+        draw.text((12, 46 + ch), f"frame {t + 1}: {what}", _FAINT, small, "lm")
+        frames.append(np.asarray(sheet))
+    return np.stack(frames)
+
+
+def save_gif(
+    path: str,
+    input: np.ndarray,
+    prediction: np.ndarray,
+    target: np.ndarray | None = None,
+    *,
+    fps: float = 5.0,
+    **options,
+) -> None:
+    """Writes `animate` of one clip as .gif (arguments as there)."""
+    media.write_gif(path, animate(input, prediction, target, **options), fps)
