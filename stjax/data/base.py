@@ -91,7 +91,8 @@ class ClipSpec:
 class Source(Protocol):
     """One split (train, validation or test) of a data set: random access to clips.
 
-    Sources pickle, because Grain's workers are separate processes.
+    Sources pickle, because Grain's workers are separate processes, and `clip` may be
+    called from several threads at once.
     """
 
     spec: ClipSpec

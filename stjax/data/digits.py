@@ -160,7 +160,8 @@ def _checked(file: Path, images: np.ndarray) -> np.ndarray:
     square = images.ndim == 3 and images.shape[1] == images.shape[2]
     if images.dtype != np.uint8 or not square:
         raise UserError(
-            f"{file}: images are {images.dtype} {images.shape}; expected uint8 [N, n, n]"
+            f"{file}: images are {images.dtype} {images.shape}; expected "
+            "uint8 [N, n, n]"
         )
     return images
 
