@@ -1,0 +1,157 @@
+"""Layers that every model shares: convolution, normalisation, drop path."""
+
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.nn.initializers import variance_scaling
+
+from stjax.ops.conv import conv_nd
+
+Dtype = jnp.dtype
+torch_kernel_init = variance_scaling(1 / 3, "fan_in", "uniform")
+"""PyTorch's default for convolutions and linear layers: U(+-1/sqrt(fan_in))."""
+
+trunc_normal_init = nn.initializers.truncated_normal(0.02)
+
+
+def fan_out_init(groups: int = 1) -> Callable:
+    """N(0, 2 / fan_out), fan_out = window * C_out / groups (MMCV, OpenSTL)."""
+
+    def init(key, shape, dtype=jnp.float32):
+        fan_out = 1
+        for n in (*shape[:-2], shape[-1]):
+            fan_out *= n
+        return jax.random.normal(key, shape, dtype) * (2 * groups / fan_out) ** 0.5
+
+    return init
+
+
+def torch_bias_init(fan_in: int) -> Callable:
+    """PyTorch's default bias: U(+-1/sqrt(fan_in))."""
+
+    def init(key, shape, dtype=jnp.float32):
+        bound = fan_in**-0.5
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+def conv(
+    in_features: int,
+    features: int,
+    kernel_size: int | Sequence[int],
+    *,
+    ndim: int = 2,
+    strides: int | Sequence[int] = 1,
+    padding: int | Sequence[int] | None = None,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    use_bias: bool = True,
+    kernel_init: Callable | None = None,
+    dtype: Dtype = jnp.float32,
+    name: str | None = None,
+) -> nn.Conv:
+    """An `nn.Conv` with PyTorch's conventions on `stjax.ops.conv.conv_nd`.
+
+    Padding is symmetric: by default ``dilation * (kernel_size - 1) // 2`` on both
+    sides (Flax's 'SAME' pads strided convolutions differently). Kernel and bias are
+    initialised as PyTorch does, or, with a `kernel_init`, by it and zeros.
+    """
+
+    def spread(value):
+        return (value,) * ndim if isinstance(value, int) else tuple(value)
+
+    window, dilations = spread(kernel_size), spread(dilation)
+    if padding is None:
+        pads = tuple(d * (k - 1) // 2 for k, d in zip(window, dilations, strict=True))
+    else:
+        pads = spread(padding)
+    fan_in = in_features // groups
+    for k in window:
+        fan_in *= k
+    zeros = nn.initializers.zeros
+    return nn.Conv(
+        features,
+        window,
+        strides=spread(strides),
+        padding=tuple((p, p) for p in pads),
+        kernel_dilation=dilations,
+        feature_group_count=groups,
+        use_bias=use_bias,
+        kernel_init=kernel_init or torch_kernel_init,
+        bias_init=zeros if kernel_init else torch_bias_init(fan_in),
+        conv_general_dilated=conv_nd,
+        dtype=dtype,
+        name=name,
+    )
+
+
+def gelu(x: jax.Array) -> jax.Array:
+    """Exact (erf) GELU, as in the originals; Flax's default is the tanh form."""
+    return jax.nn.gelu(x, approximate=False)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over all but the last axis, as PyTorch computes it.
+
+    Statistics are float32 and, under `jax.jit` with a sharded batch, global. The
+    running variance is the unbiased one (Flax keeps the biased one).
+
+    Attributes:
+      momentum: of the running statistics; 0.9 is PyTorch's 0.1.
+      epsilon: added to the variance.
+      scale_init: of the scale; zeros make a residual branch vanish at birth.
+      dtype: of the result.
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    scale_init: Callable = nn.initializers.ones
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Normalises `x` [..., C]; with ``train`` by its own statistics."""
+        c = x.shape[-1]
+        scale = self.param("scale", self.scale_init, (c,))
+        bias = self.param("bias", nn.initializers.zeros, (c,))
+        stat = "batch_stats"
+        mean = self.variable(stat, "mean", jnp.zeros, (c,), jnp.float32)
+        var = self.variable(stat, "var", jnp.ones, (c,), jnp.float32)
+        y = x.astype(jnp.float32)
+        if train:
+            axes = tuple(range(x.ndim - 1))
+            batch_mean = y.mean(axes)
+            batch_var = jnp.square(y - batch_mean).mean(axes)
+            if not self.is_initializing():
+                n = x.size // c
+                unbiased = batch_var * (n / max(n - 1, 1))
+                m = self.momentum
+                mean.value = m * mean.value + (1 - m) * batch_mean
+                var.value = m * var.value + (1 - m) * unbiased
+        else:
+            batch_mean, batch_var = mean.value, var.value
+        gain = scale * jax.lax.rsqrt(batch_var + self.epsilon)
+        return ((y - batch_mean) * gain + bias).astype(self.dtype)
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: drops the whole residual branch of a sample.
+
+    The kept branches are scaled by 1 / (1 - rate) (timm's DropPath). Draws from the
+    rng stream 'dropout'.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """`x` [B, ...] with some samples zeroed in training."""
+        if not train or self.rate == 0.0:
+            return x
+        keep = 1.0 - self.rate
+        shape = (x.shape[0],) + (1,) * (x.ndim - 1)
+        mask = jax.random.bernoulli(self.make_rng("dropout"), keep, shape)
+        return x * (mask / keep).astype(x.dtype)

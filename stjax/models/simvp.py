@@ -1,0 +1,326 @@
+"""SimVP: spatial encoder, temporal translator, spatial decoder.
+
+Gao et al., CVPR 2022 (arXiv 2206.05099); with the TAU translator, Tan et al., CVPR 2023
+(arXiv 2206.12126). Architecture, names and initialisation follow OpenSTL's
+``SimVP_Model``, so that its checkpoints convert one to one.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from stjax.errors import UserError
+from stjax.layers.common import Dtype, conv, trunc_normal_init
+from stjax.layers.translators import block_class
+from stjax.models.recursion import extend
+from stjax.ops.shuffle import pixel_shuffle
+
+REMAT = {
+    "full": None,
+    "dots": jax.checkpoint_policies.dots_saveable,
+}
+
+
+class BasicConv2d(nn.Module):
+    """Convolution (or sub-pixel up-sampling by 2), GroupNorm of 2 groups, SiLU."""
+
+    features: int
+    kernel_size: int
+    stride: int = 1
+    upsample: bool = False
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[N, H, W, C] -> [N, H', W', features]."""
+        k, s = self.kernel_size, self.stride
+        layer = conv(
+            x.shape[-1],
+            self.features * (4 if self.upsample else 1),
+            k,
+            strides=s,
+            padding=k // 2 if self.upsample else (k - s + 1) // 2,
+            kernel_init=trunc_normal_init,
+            dtype=self.dtype,
+            name="conv_0" if self.upsample else "conv",
+        )
+        y = layer(x)
+        if self.upsample:
+            y = pixel_shuffle(y)
+        y = nn.GroupNorm(
+            2, epsilon=1e-5, use_fast_variance=False, dtype=self.dtype, name="norm"
+        )(y)
+        return nn.silu(y)
+
+
+class ConvSC(nn.Module):
+    """One layer of the encoder (stride 1 or 2) or decoder (up-sampling or not)."""
+
+    features: int
+    kernel_size: int
+    stride: int = 1
+    upsample: bool = False
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[N, H, W, C] -> [N, H', W', features]."""
+        return BasicConv2d(
+            self.features,
+            self.kernel_size,
+            self.stride,
+            self.upsample,
+            self.dtype,
+            name="conv",
+        )(x)
+
+
+def resamplings(n: int) -> tuple[bool, ...]:
+    """Which of `n` layers change resolution: no, yes, no, yes …"""
+    return tuple(i % 2 == 1 for i in range(n // 2 * 2))
+
+
+class Encoder(nn.Module):
+    """`n_s` ConvSC layers; every second one halves the resolution."""
+
+    hid_s: int
+    n_s: int
+    kernel_size: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """[N, H, W, C] -> ([N, h, w, hid_s], the skip [N, H, W, hid_s])."""
+        skip = None
+        for i, down in enumerate(resamplings(self.n_s)):
+            kw = {"stride": 1 + down, "dtype": self.dtype, "name": f"enc_{i}"}
+            x = ConvSC(self.hid_s, self.kernel_size, **kw)(x)
+            skip = x if i == 0 else skip
+        return x, skip
+
+
+class Decoder(nn.Module):
+    """`n_s` ConvSC layers upwards; the last one sees the skip added; 1x1 readout."""
+
+    hid_s: int
+    n_s: int
+    kernel_size: int
+    out_channels: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, skip: jax.Array) -> jax.Array:
+        """[N, h, w, hid_s], [N, H, W, hid_s] -> [N, H, W, C_out]."""
+        ups = resamplings(self.n_s)[::-1]
+        for i, up in enumerate(ups):
+            x = x + skip if i == len(ups) - 1 else x
+            kw = {"upsample": up, "dtype": self.dtype, "name": f"dec_{i}"}
+            x = ConvSC(self.hid_s, self.kernel_size, **kw)(x)
+        readout = conv(
+            self.hid_s, self.out_channels, 1, dtype=self.dtype, name="readout"
+        )
+        return readout(x)
+
+
+class MetaBlock(nn.Module):
+    """A translator block and, where the width changes, a 1x1 reduction."""
+
+    translator: str
+    features: int
+    index: int
+    mlp_ratio: float
+    drop_path_rate: float
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """[B, h, w, D] -> [B, h, w, features]."""
+        resizes = x.shape[-1] != self.features
+        cls = block_class(self.translator)
+        kw = {"mlp_ratio": self.mlp_ratio, "drop_path_rate": self.drop_path_rate}
+        place = {"index": self.index, "resizes": resizes}
+        kw |= {k: v for k, v in place.items() if k in cls.__dataclass_fields__}
+        x = cls(dtype=self.dtype, name="block", **kw)(x, train=train)
+        if resizes:
+            kw = {"dtype": self.dtype, "name": "reduction"}
+            x = conv(x.shape[-1], self.features, 1, **kw)(x)
+        return x
+
+
+class MidMetaNet(nn.Module):
+    """`n_t` blocks on frames stacked along channels: T * C -> hid_t … -> T' * C.
+
+    Drop-path rates rise linearly from 0.01 to `drop_path_rate` (the official floor
+    of 0.01 holds even for a rate of 0, where they fall).
+    """
+
+    translator: str
+    hid_t: int
+    n_t: int
+    mlp_ratio: float
+    drop_path_rate: float
+    remat: str
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, out_features: int, *, train: bool) -> jax.Array:
+        """[B, h, w, D_in] -> [B, h, w, out_features]."""
+        block = MetaBlock
+        if self.remat != "none":
+            block = nn.remat(block, static_argnums=(2,), policy=REMAT[self.remat])
+        for i in range(self.n_t):
+            features = out_features if i == self.n_t - 1 else self.hid_t
+            rate = 1e-2 + (self.drop_path_rate - 1e-2) * i / (self.n_t - 1)
+            x = block(
+                self.translator,
+                features,
+                i,
+                self.mlp_ratio,
+                rate,
+                self.dtype,
+                name=f"enc_{i}",
+            )(x, train)
+        return x
+
+
+class SimVP(nn.Module):
+    """Predicts the next frames of a clip; with ``translator='tau'`` it is TAU.
+
+    Attributes:
+      translator: temporal module, a name in `stjax.layers.translators.BLOCKS`.
+      hid_s: channels of encoder and decoder; even (GroupNorm of 2 groups).
+      hid_t: channels of the translator between its first and last block.
+      n_s: layers of encoder and of decoder; sides shrink by ``2 ** (n_s // 2)``.
+      n_t: translator blocks, at least 2.
+      mlp_ratio: of the blocks' MLPs. OpenSTL's configurations all use 8.
+      drop_path_rate: of the last block, see `MidMetaNet`.
+      spatio_kernel_enc: kernel size of the encoder.
+      spatio_kernel_dec: kernel size of the decoder.
+      t_out: frames that one call predicts; None: as many as it is given. Otherwise
+        the skip connection is mixed over time by a learned matrix.
+      out_channels: None: as many as the input has.
+      pad_sides: pad sides that do not divide (edge values) and crop the prediction.
+      remat: ``"none"``, or recompute the translator's blocks in the backward pass,
+        all of it (``"full"``) or all but matrix products (``"dots"``).
+      dtype: compute dtype; parameters and the prediction are float32.
+    """
+
+    translator: str = "tau"
+    hid_s: int = 16
+    hid_t: int = 256
+    n_s: int = 4
+    n_t: int = 4
+    mlp_ratio: float = 8.0
+    drop_path_rate: float = 0.0
+    spatio_kernel_enc: int = 3
+    spatio_kernel_dec: int = 3
+    t_out: int | None = None
+    out_channels: int | None = None
+    pad_sides: bool = False
+    remat: str = "none"
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, *, frames: int | None = None, train: bool = False
+    ) -> jax.Array:
+        """Predicts `frames` frames.
+
+        More frames than one call gives are predicted from the predictions: each
+        further call sees the last T_in frames known so far, and gradients flow
+        through all calls. Fewer: the first ones are kept.
+
+        Args:
+          x: [B, T_in, H, W, C_in], in the range the model was trained on.
+          frames: how many to predict; None for those of one call.
+          train: batch statistics and drop path (rng stream 'dropout').
+
+        Returns:
+          [B, frames, H, W, C_out] float32, not clipped.
+
+        Raises:
+          UserError: if a field or the shape of `x` cannot work.
+        """
+        self._check(x)
+        nets = self._networks(x.shape[-1])
+        return extend(
+            lambda clip: self._call(nets, clip, train=train),
+            x,
+            frames or self.t_out or x.shape[1],
+        )
+
+    def _check(self, x: jax.Array) -> None:
+        if self.n_t < 2 or self.n_s < 2 or self.n_s % 2 or self.hid_s % 2:
+            raise UserError(
+                f"n_s {self.n_s} and hid_s {self.hid_s} must be even and n_t "
+                f"{self.n_t} at least 2"
+            )
+        if self.remat not in ("none", *REMAT):
+            raise UserError(f"remat {self.remat!r} is none of none, full, dots")
+        if x.ndim != 5:
+            raise UserError(f"expected a clip [B, T, H, W, C], got shape {x.shape}")
+        h, w = x.shape[2:4]
+        factor = 2 ** (self.n_s // 2)
+        if (h % factor or w % factor) and not self.pad_sides:
+            raise UserError(
+                f"frames of {h}x{w} cannot be halved {self.n_s // 2} times: sides must "
+                f"be divisible by {factor}; resize them or set model.pad_sides=True"
+            )
+
+    def _networks(self, channels: int) -> tuple[nn.Module, nn.Module, nn.Module]:
+        kw = {"dtype": self.dtype}
+        enc = Encoder(self.hid_s, self.n_s, self.spatio_kernel_enc, name="enc", **kw)
+        hid = MidMetaNet(
+            self.translator,
+            self.hid_t,
+            self.n_t,
+            self.mlp_ratio,
+            self.drop_path_rate,
+            self.remat,
+            name="hid",
+            **kw,
+        )
+        dec = Decoder(
+            self.hid_s,
+            self.n_s,
+            self.spatio_kernel_dec,
+            self.out_channels or channels,
+            name="dec",
+            **kw,
+        )
+        return enc, hid, dec
+
+    def _call(self, networks, x: jax.Array, *, train: bool) -> jax.Array:
+        """One block of frames from one block of frames."""
+        encoder, translator, decoder = networks
+        b, t, height, width, _ = x.shape
+        t_out = self.t_out or t
+        factor = 2 ** (self.n_s // 2)
+        pad_h, pad_w = -height % factor, -width % factor
+        if pad_h or pad_w:
+            sides = ((0, 0), (0, 0), (0, pad_h), (0, pad_w), (0, 0))
+            x = jnp.pad(x, sides, mode="edge")
+        frames = x.reshape(b * t, *x.shape[2:]).astype(self.dtype)
+        latent, skip = encoder(frames)
+
+        _, h, w, c = latent.shape
+        stacked = latent.reshape(b, t, h, w, c).transpose(0, 2, 3, 1, 4)
+        stacked = stacked.reshape(b, h, w, t * c)
+        stacked = translator(stacked, t_out * c, train=train)
+        latent = stacked.reshape(b, h, w, t_out, c).transpose(0, 3, 1, 2, 4)
+        latent = latent.reshape(b * t_out, h, w, c)
+
+        if t_out != t:
+            skip = self._mix_time(skip.reshape(b, t, *skip.shape[1:]), t_out)
+        y = decoder(latent, skip).astype(jnp.float32)
+        return y.reshape(b, t_out, *y.shape[1:])[:, :, :height, :width]
+
+    def _mix_time(self, skip: jax.Array, t_out: int) -> jax.Array:
+        """[B, T, H, W, C] -> [B * t_out, H, W, C]; at birth every frame is the last."""
+
+        def last(_, shape):
+            return jnp.zeros(shape).at[-1].set(1.0)
+
+        mix = self.param("skip_time", last, (skip.shape[1], t_out))
+        y = jnp.einsum("bthwc,ts->bshwc", skip, mix.astype(skip.dtype))
+        return y.reshape(-1, *y.shape[2:])
