@@ -143,7 +143,8 @@ def _read(path: str | None) -> tuple[np.ndarray, np.ndarray | None]:
     if file.suffix != ".npz":
         return read_idx(file), None
     try:
-        with np.load(file, allow_pickle=False) as z:
+        # numpy leaves a file that it opened itself open when it is damaged.
+        with file.open("rb") as data, np.load(data, allow_pickle=False) as z:
             if "images" in z:
                 return _checked(file, z["images"]), None
             return _checked(file, z["x_train"]), _checked(file, z["x_test"])

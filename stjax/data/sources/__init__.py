@@ -76,7 +76,7 @@ def open_source(name: str, split: str = "train", **fields) -> Source:
     known = [key for key in parameters if key != "split"]
     for key in fields:
         if key not in known:
-            raise unknown(f"field of data source {name!r}", f"data.{key}", known)
+            raise unknown(f"field of data source {name!r}", key, known)
     for key in known:
         if parameters[key].default is inspect.Parameter.empty and key not in fields:
             raise UserError(f"data source {name!r} needs data.{key}: set it")
