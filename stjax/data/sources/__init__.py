@@ -22,6 +22,7 @@ SOURCES = {
     "bair": "bair:Bair",
     "files": "files:Files",
     "human": "human:Human",
+    "kinetics": "kinetics:Kinetics",
     "kitti_caltech": "kitti_caltech:KittiCaltech",
     "kth": "kth:Kth",
     "moving_digits": "moving_digits:MovingDigits",
@@ -31,6 +32,7 @@ SOURCES = {
     "noisy_moving_mnist": "mnist_variants:NoisyMovingMnist",
     "sevir": "sevir:Sevir",
     "taxibj": "taxibj:TaxiBJ",
+    "tfds": "tfds:Tfds",
     "weatherbench": "weatherbench:WeatherBench",
 }
 

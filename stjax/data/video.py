@@ -1,0 +1,177 @@
+"""Random access to the frames of video files, decoded when asked for (PyAV)."""
+
+import collections
+import dataclasses
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import av
+import numpy as np
+
+from stjax.data.reading import Process, Skips, default_channels
+from stjax.errors import UserError
+
+VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
+# Containers that store a time for every packet; others are read from the beginning.
+_SEEKABLE = {"mp4", "matroska", "avi"}
+_CACHE_BYTES = 64 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoIndex:
+    """Where the frames of a video are.
+
+    Attributes:
+      path: the file.
+      pts: [T] presentation times in the order of display; None where the container
+        does not store them: then the file is read from its beginning each time.
+      length: frames.
+      keys: [K, 2] of each key frame: its pts, and the time to seek to.
+      size: (height, width).
+    """
+
+    path: str
+    pts: np.ndarray | None
+    length: int
+    keys: np.ndarray
+    size: tuple[int, int]
+
+
+def index_video(path: str | Path) -> VideoIndex:
+    """Reads the packets of a video, and decodes its first frame only.
+
+    Raises:
+      OSError or av.FFmpegError: if it is not a readable video.
+    """
+    with av.open(str(path)) as container:
+        if not container.streams.video:
+            raise OSError("it has no video stream")
+        stream = container.streams.video[0]
+        seekable = _SEEKABLE & set(container.format.name.split(","))
+        packets = [
+            (p.pts, p.dts, p.is_keyframe)
+            for p in container.demux(stream)
+            if p.size and not p.is_discard
+        ]
+    pts = [p[0] for p in packets]
+    with av.open(str(path)) as container:
+        first = next(container.decode(video=0), None)
+        if first is None:
+            raise OSError("it has no frames")
+        size = first.height, first.width
+        if not seekable or None in pts or len(set(pts)) != len(pts):
+            length = 1 + sum(1 for _ in container.decode(video=0))
+            return VideoIndex(str(path), None, length, np.zeros((0, 2), np.int64), size)
+    # With frames that are displayed in another order than they are stored, a demuxer
+    # may seek by either of the two times: the earlier one never overshoots.
+    keys = sorted(
+        (p[0], min(p[0], p[0] if p[1] is None else p[1])) for p in packets if p[2]
+    )
+    times = np.sort(np.asarray(pts, np.int64))
+    keys = np.asarray(keys, np.int64).reshape(-1, 2)
+    return VideoIndex(str(path), times, len(pts), keys, size)
+
+
+def _starts(index: VideoIndex, first: int) -> list[int | None]:
+    """Times to try to seek to, best first; None: the beginning."""
+    if index.pts is None:
+        return [None]
+    usable = index.keys[index.keys[:, 0] <= index.pts[first]]
+    return [int(key[1]) for key in usable[:0:-1][:2]] + [None]
+
+
+def decode(
+    index: VideoIndex, first: int, last: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """(frame number, rgb [H, W, 3]) from a key frame before ``first``, up to ``last``.
+
+    Decoding starts at the last key frame that is displayed no later than ``first``, so
+    that every reference of a B-frame is there.
+    """
+    for start in _starts(index, first):
+        with av.open(index.path) as container:
+            stream = container.streams.video[0]
+            if start is not None:
+                container.seek(start, stream=stream, backward=True)
+            previous = None
+            for count, frame in enumerate(container.decode(stream)):
+                number = count
+                if index.pts is not None:
+                    number = int(np.searchsorted(index.pts, frame.pts or 0))
+                    if number >= index.length or index.pts[number] != frame.pts:
+                        break
+                if number > last:
+                    return
+                if number > (first if previous is None else previous + 1):
+                    break  # the seek went too far, or frames are lost: start earlier
+                previous = number
+                yield number, frame.to_ndarray(format="rgb24")
+            else:
+                return
+
+
+class VideoReader:
+    """Video files, one sequence each, with a small cache of decoded frames."""
+
+    def __init__(self, paths: Sequence[Path], skips: Skips):
+        self._index: list[VideoIndex] = []
+        for path in paths:
+            try:
+                self._index.append(index_video(path))
+            except (OSError, ValueError, av.FFmpegError) as error:
+                skips.add(path, error)
+        self.names = [i.path for i in self._index]
+        self.lengths = [i.length for i in self._index]
+        self.sizes = [i.size for i in self._index]
+        self.channels = default_channels(3)
+        self.dtype, self.units, self.skipped = "uint8", "", skips.names
+        self._reset()
+
+    def _reset(self):
+        # (sequence, frame) -> frame after process; the oldest goes first.
+        self._cache: collections.OrderedDict = collections.OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def __getstate__(self):
+        hidden = ("_cache", "_bytes", "_lock")
+        return {k: v for k, v in self.__dict__.items() if k not in hidden}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._reset()
+
+    def _put(self, key: tuple[int, int], frame: np.ndarray) -> None:
+        with self._lock:
+            if key not in self._cache:
+                self._cache[key] = frame
+                self._bytes += frame.nbytes
+            self._cache.move_to_end(key)
+            while self._bytes > _CACHE_BYTES and len(self._cache) > 1:
+                self._bytes -= self._cache.popitem(last=False)[1].nbytes
+
+    def read(self, sequence: int, frames: range, process: Process) -> np.ndarray:
+        """[len(frames), H, W, C], after ``process`` (the same at every call)."""
+        with self._lock:
+            found = {k: self._cache.get((sequence, k)) for k in frames}
+        missing = [k for k, frame in found.items() if frame is None]
+        if missing:
+            index, wanted = self._index[sequence], set(missing)
+            try:
+                for k, pixels in decode(index, missing[0], missing[-1]):
+                    frame = process(pixels)
+                    self._put((sequence, k), frame)
+                    if k in wanted:
+                        found[k] = frame
+            except UserError:  # from process
+                raise
+            except (OSError, ValueError, av.FFmpegError) as error:
+                raise UserError(f"cannot decode {index.path}: {error}") from error
+            lost = [k for k in missing if found[k] is None]
+            if lost:
+                raise UserError(
+                    f"cannot decode frame {lost[0]} of {index.length} of {index.path}:"
+                    " the file is damaged; repair or remove it"
+                )
+        return np.stack([found[k] for k in frames])
