@@ -57,7 +57,7 @@ def _check_units(got: str, expected: str) -> None:
     ]
     if all(names) and names[0] != names[1]:
         raise UserError(
-            f"input has units {got!r}, the model was trained on {expected!r}; convert it"
+            f"input has units {got!r}, the model was trained on {expected!r}; convert"
         )
 
 

@@ -39,18 +39,9 @@ def read_clip(path: str, limit: int | None = None) -> Clip:
     Raises:
       UserError: no such file, an unknown format, empty, truncated or corrupt.
     """
+    check_readable(path)
     file = epath.Path(path)
-    suffix = file.suffix.lower()
-    if suffix not in READABLE:
-        raise UserError(
-            f"{path}: cannot read {suffix or 'a file without suffix'};"
-            f" expected {', '.join(READABLE)}"
-        )
-    if not file.exists():
-        raise UserError(f"{path}: no such file")
-    if file.is_dir():
-        raise UserError(f"{path}: is a folder, expected a file")
-    data = file.read_bytes()
+    suffix, data = file.suffix.lower(), file.read_bytes()
     if not data:
         raise UserError(f"{path}: the file is empty")
     if suffix in (".npy", ".npz"):
@@ -63,6 +54,21 @@ def read_clip(path: str, limit: int | None = None) -> Clip:
     if clip.frames.size == 0:
         raise UserError(f"{path}: no frames in it (shape {clip.frames.shape})")
     return clip
+
+
+def check_readable(path: str) -> None:
+    """Raises a `UserError` unless the path is a file of a known format."""
+    file = epath.Path(path)
+    suffix = file.suffix.lower()
+    if suffix not in READABLE:
+        raise UserError(
+            f"{path}: cannot read {suffix or 'a file without suffix'};"
+            f" expected {', '.join(READABLE)}"
+        )
+    if not file.exists():
+        raise UserError(f"{path}: no such file")
+    if file.is_dir():
+        raise UserError(f"{path}: is a folder, expected a file")
 
 
 def _corrupt(path: str, why: object) -> UserError:

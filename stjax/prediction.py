@@ -216,8 +216,8 @@ class Predictor:
             f"{name} with {size:,} parameters"
             + (f", {self.source}" * bool(self.source)),
             f"input:  [B, {', '.join(map(str, spec.input_shape))}] ({names}), {values}",
-            f"output: [B, {', '.join(map(str, spec.target_shape))}] float32 in the units"
-            " of the input; frames=N for N frames",
+            f"output: [B, {', '.join(map(str, spec.target_shape))}] float32 in the"
+            " units of the input; frames=N for N frames",
         ]
         if self.nan == "mask":
             lines.append("NaN in the input means: no data there")
@@ -225,3 +225,25 @@ class Predictor:
 
     def __repr__(self) -> str:
         return f"<Predictor: {self.describe().splitlines()[0]}>"
+
+
+def load(workdir: str, step: int | str | None = None) -> Predictor:
+    """The trained predictor of a workdir.
+
+    Args:
+      workdir: of `stjax.train`; may be remote (gs://).
+      step: of the checkpoint: "best" (the default), "last" or a number.
+
+    Raises:
+      UserError: no run or no such checkpoint there, or it is of another model.
+    """
+    from stjax.training.checkpoint import load_run
+
+    run = load_run(workdir, step)
+    return Predictor(
+        run.model,
+        run.variables,
+        run.spec,
+        source=f"step {run.step} of {workdir}",
+        nan=run.config.data.nan,
+    )

@@ -1,0 +1,94 @@
+"""``stjax COMMAND``: each command calls one function that a notebook can call too.
+
+To add a command, write a function whose keyword parameters are its flags and whose
+docstring is its help (see `stjax.cli.flagging`), and add one line to `COMMANDS`.
+"""
+
+import importlib
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+from absl import app, flags, logging
+
+from stjax.cli import flagging
+from stjax.errors import UserError, unknown
+
+# name -> (where the function lives, what `stjax --help` says).
+COMMANDS = {
+    "train": ("stjax.cli.running:train", "train the model of a config, or resume"),
+    "evaluate": ("stjax.cli.running:evaluate", "measure a trained model on a split"),
+    "predict": ("stjax.cli.predicting:predict", "predict the next frames of a clip"),
+    "datasets": ("stjax.cli.listing:datasets", "list the data sources"),
+    "models": ("stjax.cli.listing:models", "list the models"),
+    "doctor": ("stjax.doctor:doctor", "check this installation"),
+}
+
+_USER_ERROR = 2  # exit statuses
+_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs a command and exits: 0, 1 on failure, 2 on a user's error, 130 on Ctrl-C.
+
+    Args:
+      argv: the command line with the program's name; None takes ``sys.argv``.
+    """
+    app.run(_run, argv=argv, flags_parser=_parse)
+
+
+def _parse(argv: Sequence[str]) -> Callable[[], int | None]:
+    """The command line as a call. Instead of absl's own flags and usage dumps."""
+    if not flags.FLAGS.is_parsed():  # Grain reads absl's global flags.
+        flags.FLAGS.mark_as_parsed()
+    return lambda: _dispatch(list(argv[1:]))
+
+
+def _dispatch(arguments: list[str]) -> int | None:
+    name, *rest = arguments or ["--help"]
+    if name.lstrip("-") in ("help", "h", "helpfull", "helpshort"):
+        if rest[:1] and rest[0] in COMMANDS:  # stjax help train
+            return _dispatch([rest[0], "--help"])
+        print(_help())
+        return 0
+    if name == "--version":
+        from stjax import __version__
+
+        print(f"stjax {__version__}")
+        return 0
+    if name not in COMMANDS:
+        raise unknown("command", name, COMMANDS)
+    where, _ = COMMANDS[name]
+    module, _, attribute = where.partition(":")
+    function = getattr(importlib.import_module(module), attribute)
+    if any(a.lstrip("-") in ("help", "h", "helpfull", "helpshort") for a in rest):
+        print(flagging.usage(name, function))
+        return 0
+    return function(*(parsed := flagging.parse(function, rest))[0], **parsed[1])
+
+
+def _run(call: Callable[[], int | None]) -> int:
+    logging.set_verbosity(logging.WARNING)  # absl.app raises it to INFO
+    try:
+        return call() or 0
+    except UserError as error:
+        print(f"stjax: {' '.join(str(error).split())}", file=sys.stderr)
+        return _USER_ERROR
+    except KeyboardInterrupt:
+        print("stjax: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:  # `stjax models | head`
+        sys.stderr.close()
+        return 1
+    except Exception:
+        traceback.print_exc()
+        return 1
+
+
+def _help() -> str:
+    lines = ["stjax: learning from video and other space-time grids in JAX", ""]
+    lines += ["usage: stjax COMMAND [--flag=value ...]", ""]
+    lines += [f"  {name:<10} {what}" for name, (_, what) in COMMANDS.items()]
+    lines += ["", "stjax COMMAND --help tells the flags of a command, for example:"]
+    lines += ["  stjax train --config=tau/moving_digits --workdir=runs/digits"]
+    return "\n".join(lines)

@@ -1,0 +1,103 @@
+"""``stjax predict``: from a clip in a file to a prediction in files."""
+
+import numpy as np
+from etils import epath
+
+from stjax import media
+from stjax.errors import UserError
+
+
+def predict(
+    *,
+    workdir: str,
+    input: str,
+    output: str | None = None,
+    frames: int | None = None,
+    step: int | None = None,
+) -> None:
+    """Predicts the next frames of a clip.
+
+    The first frames of the clip are the model's input; those that follow, if any, are
+    the truth that the prediction is compared with. Writes prediction.npy,
+    prediction.gif and the picture prediction.png.
+
+    Args:
+      workdir: the folder of a training.
+      input: the clip: .npy or .npz [T, H, W, C] or [T, H, W], .gif or a video (which
+        is cropped and resized to the frames that the model was trained on).
+      output: folder for the results (default: WORKDIR/pictures/NAME of the clip).
+      frames: how many to predict (default: as in training).
+      step: the checkpoint (default: the best).
+    """
+    from stjax.prediction import load
+
+    media.check_readable(input)  # Before the seconds that loading a model takes.
+    predictor = load(workdir, step)
+    t_in, height, width, channels = predictor.spec.input_shape
+    t_out = frames or predictor.spec.t_out
+    clip = media.read_clip(input, limit=t_in + t_out)
+    values = clip.frames
+    if clip.is_video:
+        if not predictor.is_pixels:
+            raise UserError(
+                f"{input}: a video, but the model takes {predictor.spec.units or 'raw'}"
+                " values; give them as .npy"
+            )
+        values, done = media.fit_video(values, height, width, channels)
+        if done:
+            print(f"{input}: {done}, because the model was trained on such frames")
+    values = _five_axes(values, channels)
+    if values.shape[1] < t_in:
+        raise UserError(
+            f"{input}: has {values.shape[1]} frames, the model needs {t_in} as input"
+        )
+    past, future = values[:, :t_in], values[:, t_in : t_in + t_out]
+    prediction = predictor(past, frames)
+    future = future[..., predictor.spec.target_index]
+    _write(predictor, past, prediction, future, output or _default(workdir, input))
+
+
+def _five_axes(values: np.ndarray, channels: int) -> np.ndarray:
+    if values.ndim == 3 and channels == 1:
+        return values[None, ..., None]
+    if values.ndim not in (4, 5):
+        raise UserError(
+            f"clip of shape {values.shape}: expected [T, H, W, {channels}]"
+            + (" or [T, H, W]" if channels == 1 else "")
+        )
+    return values if values.ndim == 5 else values[None]
+
+
+def _default(workdir: str, input: str) -> str:
+    return str(epath.Path(workdir) / "pictures" / epath.Path(input).stem)
+
+
+def _write(predictor, past, prediction, future, output: str) -> None:
+    from stjax import viz
+
+    folder = epath.Path(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    media.write_npy(folder / "prediction.npy", prediction)
+    past = past[..., predictor.spec.target_index]
+    truth = future[0] if future.shape[1] else None
+    options, white = {"cmap": "viridis"}, 1.0
+    if predictor.is_pixels:
+        white = 255.0 if past.dtype.kind in "ui" else 1.0
+        options = {"value_range": (0.0, white)}
+    picture = viz.strip(past[0], prediction[0], truth, **options)
+    media.write_png(folder / "prediction.png", picture)
+    viz.save_gif(folder / "prediction.gif", past[0], prediction[0], truth, **options)
+    shape = "x".join(map(str, prediction.shape))
+    print(f"{predictor.source}: predicted {prediction.shape[1]} frames")
+    for name, what in (
+        ("prediction.npy", f"{shape} float32 (B, T, H, W, C)"),
+        ("prediction.gif", "animation"),
+        ("prediction.png", "picture"),
+    ):
+        print(f"wrote {folder / name}: {what}")
+    if truth is not None:
+        known = future.shape[1]
+        error = np.square((prediction[:, :known] - np.float32(future)) / white)
+        mse = error[np.isfinite(error)].mean()
+        unit = " for values in 0..1" if predictor.is_pixels else ""
+        print(f"MSE over the {known} frames with truth: {mse:.6g} a pixel{unit}")

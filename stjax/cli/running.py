@@ -1,0 +1,64 @@
+"""``stjax train`` and ``stjax evaluate``."""
+
+import json
+
+from etils import epath
+
+from stjax.cli.flagging import Config
+from stjax.errors import UserError
+
+
+def train(*, config: Config, workdir: str) -> None:
+    """Trains the model of a config; goes on where the workdir's last checkpoint ended.
+
+    Leaves config.json, metrics.jsonl, events/ for TensorBoard, checkpoints/ and, at the
+    end, results.json and pictures/ in the workdir.
+
+    Args:
+      config: such as tau/moving_digits, or your own file; --config.data.path=DIR and so
+        on override its fields.
+      workdir: folder for everything that the run writes; may be gs://.
+    """
+    from stjax.training.loop import train
+
+    train(config, workdir)
+
+
+def evaluate(
+    *,
+    workdir: str,
+    split: str = "test",
+    step: str = "best",
+    output: str | None = None,
+) -> None:
+    """Measures a trained model on a split of its data, beside trivial predictions.
+
+    Args:
+      workdir: the folder of a training.
+      split: train, validation or test (the default).
+      step: of the checkpoint: best (the default), last or a number.
+      output: also write everything, with per-frame curves, to this .json.
+    """
+    from stjax.evaluation import evaluate
+
+    report = evaluate(workdir, split, checkpoint_step(step))
+    print(f"{workdir}, step {report['step']}, {split} split: {report['clips']} clips")
+    if report["skipped"]:
+        print(f"{report['skipped']} clips could not be read and were left out")
+    rows = {"model": report["metrics"], **report.get("baselines", {})}
+    names = list(report["metrics"])
+    print(f"{'':<22}" + "".join(f"{name:>14}" for name in names))
+    for row, values in rows.items():
+        print(f"{row:<22}" + "".join(f"{values[name]:>14.5g}" for name in names))
+    if output:
+        epath.Path(output).write_text(json.dumps(report, indent=2))
+        print(f"wrote {output}")
+
+
+def checkpoint_step(step: str) -> int | str:
+    """ "best", "last" or a number, from a flag."""
+    if step in ("best", "last"):
+        return step
+    if not step.isdigit():
+        raise UserError(f"--step={step}: expected best, last or a number")
+    return int(step)
