@@ -10,116 +10,15 @@ import jax
 import jax.numpy as jnp
 
 from stjax.errors import UserError
-from stjax.layers.common import Dtype, conv, trunc_normal_init
+from stjax.layers.common import Dtype, conv
 from stjax.layers.translators import block_class
 from stjax.models.recursion import extend
-from stjax.ops.shuffle import pixel_shuffle
+from stjax.models.spatial import Decoder, Encoder
 
 REMAT = {
     "full": None,
     "dots": jax.checkpoint_policies.dots_saveable,
 }
-
-
-class BasicConv2d(nn.Module):
-    """Convolution (or sub-pixel up-sampling by 2), GroupNorm of 2 groups, SiLU."""
-
-    features: int
-    kernel_size: int
-    stride: int = 1
-    upsample: bool = False
-    dtype: Dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[N, H, W, C] -> [N, H', W', features]."""
-        k, s = self.kernel_size, self.stride
-        layer = conv(
-            x.shape[-1],
-            self.features * (4 if self.upsample else 1),
-            k,
-            strides=s,
-            padding=k // 2 if self.upsample else (k - s + 1) // 2,
-            kernel_init=trunc_normal_init,
-            dtype=self.dtype,
-            name="conv_0" if self.upsample else "conv",
-        )
-        y = layer(x)
-        if self.upsample:
-            y = pixel_shuffle(y)
-        y = nn.GroupNorm(
-            2, epsilon=1e-5, use_fast_variance=False, dtype=self.dtype, name="norm"
-        )(y)
-        return nn.silu(y)
-
-
-class ConvSC(nn.Module):
-    """One layer of the encoder (stride 1 or 2) or decoder (up-sampling or not)."""
-
-    features: int
-    kernel_size: int
-    stride: int = 1
-    upsample: bool = False
-    dtype: Dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[N, H, W, C] -> [N, H', W', features]."""
-        return BasicConv2d(
-            self.features,
-            self.kernel_size,
-            self.stride,
-            self.upsample,
-            self.dtype,
-            name="conv",
-        )(x)
-
-
-def resamplings(n: int) -> tuple[bool, ...]:
-    """Which of `n` layers change resolution: no, yes, no, yes …"""
-    return tuple(i % 2 == 1 for i in range(n // 2 * 2))
-
-
-class Encoder(nn.Module):
-    """`n_s` ConvSC layers; every second one halves the resolution."""
-
-    hid_s: int
-    n_s: int
-    kernel_size: int
-    dtype: Dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """[N, H, W, C] -> ([N, h, w, hid_s], the skip [N, H, W, hid_s])."""
-        skip = None
-        for i, down in enumerate(resamplings(self.n_s)):
-            kw = {"stride": 1 + down, "dtype": self.dtype, "name": f"enc_{i}"}
-            x = ConvSC(self.hid_s, self.kernel_size, **kw)(x)
-            skip = x if i == 0 else skip
-        return x, skip
-
-
-class Decoder(nn.Module):
-    """`n_s` ConvSC layers upwards; the last one sees the skip added; 1x1 readout."""
-
-    hid_s: int
-    n_s: int
-    kernel_size: int
-    out_channels: int
-    dtype: Dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array, skip: jax.Array) -> jax.Array:
-        """[N, h, w, hid_s], [N, H, W, hid_s] -> [N, H, W, C_out]."""
-        ups = resamplings(self.n_s)[::-1]
-        for i, up in enumerate(ups):
-            x = x + skip if i == len(ups) - 1 else x
-            kw = {"upsample": up, "dtype": self.dtype, "name": f"dec_{i}"}
-            x = ConvSC(self.hid_s, self.kernel_size, **kw)(x)
-        readout = conv(
-            self.hid_s, self.out_channels, 1, dtype=self.dtype, name="readout"
-        )
-        return readout(x)
 
 
 class MetaBlock(nn.Module):
@@ -150,15 +49,14 @@ class MetaBlock(nn.Module):
 class MidMetaNet(nn.Module):
     """`n_t` blocks on frames stacked along channels: T * C -> hid_t … -> T' * C.
 
-    Drop-path rates rise linearly from 0.01 to `drop_path_rate` (the official floor
-    of 0.01 holds even for a rate of 0, where they fall).
+    Drop-path rates go linearly from the first to the second of `drop_path_rates`.
     """
 
     translator: str
     hid_t: int
     n_t: int
     mlp_ratio: float
-    drop_path_rate: float
+    drop_path_rates: tuple[float, float]
     remat: str
     dtype: Dtype = jnp.float32
 
@@ -168,9 +66,10 @@ class MidMetaNet(nn.Module):
         block = MetaBlock
         if self.remat != "none":
             block = nn.remat(block, static_argnums=(2,), policy=REMAT[self.remat])
+        first, last = self.drop_path_rates
         for i in range(self.n_t):
             features = out_features if i == self.n_t - 1 else self.hid_t
-            rate = 1e-2 + (self.drop_path_rate - 1e-2) * i / (self.n_t - 1)
+            rate = first + (last - first) * i / (self.n_t - 1)
             x = block(
                 self.translator,
                 features,
@@ -193,7 +92,9 @@ class SimVP(nn.Module):
       n_s: layers of encoder and of decoder; sides shrink by ``2 ** (n_s // 2)``.
       n_t: translator blocks, at least 2.
       mlp_ratio: of the blocks' MLPs. OpenSTL's configurations all use 8.
-      drop_path_rate: of the last block, see `MidMetaNet`.
+      drop_path_rate: of the last block of the translator.
+      drop_path_floor: of the first block; linear in between. The official code has
+        0.01 here even where `drop_path_rate` is 0.
       spatio_kernel_enc: kernel size of the encoder.
       spatio_kernel_dec: kernel size of the decoder.
       t_out: frames that one call predicts; None: as many as it is given. Otherwise
@@ -212,6 +113,7 @@ class SimVP(nn.Module):
     n_t: int = 4
     mlp_ratio: float = 8.0
     drop_path_rate: float = 0.0
+    drop_path_floor: float = 0.01
     spatio_kernel_enc: int = 3
     spatio_kernel_dec: int = 3
     t_out: int | None = None
@@ -275,7 +177,7 @@ class SimVP(nn.Module):
             self.hid_t,
             self.n_t,
             self.mlp_ratio,
-            self.drop_path_rate,
+            (self.drop_path_floor, self.drop_path_rate),
             self.remat,
             name="hid",
             **kw,

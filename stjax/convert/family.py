@@ -1,0 +1,56 @@
+"""What distinguishes one original project from another in conversion."""
+
+import dataclasses
+import importlib
+from collections.abc import Callable
+
+import flax.linen as nn
+import numpy as np
+
+from stjax.errors import UserError
+
+StateDict = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """Rules of one original project.
+
+    Attributes:
+      input_shape: (model, state_dict) -> the (T, H, W, C) of an input that the
+        weights fit, enough to trace the model's variables.
+      native: names that end in ``_digit`` in the original as well (``proj_1``).
+      ignored: regular expression of keys without a counterpart here (counters,
+        constant buffers).
+      aliases: (pattern, replacement) pairs: a key of ours that matches is stored a
+        second time under the replaced name.
+      transposed: regular expression of keys of transposed convolutions, stored
+        (in, out, kh, kw).
+    """
+
+    input_shape: Callable[[nn.Module, StateDict], tuple[int, int, int, int]]
+    native: frozenset[str] = frozenset()
+    ignored: str = r"\.num_batches_tracked$"
+    aliases: tuple[tuple[str, str], ...] = ()
+    transposed: str = r"(?!)"
+
+
+# Module that defines a model -> module with its FAMILY (or FAMILIES by class).
+_WHERE = {
+    "stjax.models.simvp": "stjax.convert.openstl",
+    "stjax.models.recurrent": "stjax.convert.recurrent",
+    "stjax.models.predformer": "stjax.convert.predformer",
+}
+
+
+def family_of(model: nn.Module) -> Family:
+    """The family of a model.
+
+    Raises:
+      UserError: if the model has no original to convert from.
+    """
+    where = type(model).__module__
+    for prefix, module in _WHERE.items():
+        if where == prefix or where.startswith(prefix + "."):
+            return importlib.import_module(module).FAMILY
+    raise UserError(f"no conversion from PyTorch is known for {type(model).__name__}")
