@@ -176,10 +176,10 @@ def _read_tfds(folder: str | None) -> tuple[np.ndarray, np.ndarray]:
                 for s in ("train", "test")]  # fmt: skip
         images = [np.stack([item["image"][..., 0] for item in s]) for s in sets]
     except Exception as error:  # TFDS has no common class for what goes wrong here
-        first = str(error).strip().splitlines() or [type(error).__name__]
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"TFDS mnist is not prepared as array_record in {folder or 'its default'} "
-            f"folder ({first[0]}); run tfds.builder('mnist', "
+            f"folder ({first}); run tfds.builder('mnist', "
             "file_format='array_record').download_and_prepare()"
         ) from None
     return images[0], images[1]

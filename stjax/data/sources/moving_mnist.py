@@ -156,7 +156,7 @@ def write_tfds_clips(folder: Path, file: Path) -> None:
     TFDS reads videos only with TensorFlow and only in order, so this happens once.
 
     Args:
-      folder: the TFDS data folder, where `moving_mnist` is (or will be) prepared.
+      folder: the TFDS data folder; TFDS downloads there what is missing.
       file: where to write uint8 (20, N, 64, 64).
     """
     try:
@@ -168,9 +168,21 @@ def write_tfds_clips(folder: Path, file: Path) -> None:
         ) from None
     import tensorflow_datasets as tfds
 
-    data = tfds.load("moving_mnist", split="test", data_dir=folder)
-    clips = [item["image_sequence"][..., 0] for item in tfds.as_numpy(data)]
     part = file.with_suffix(".part")
-    with part.open("wb") as out:
-        np.save(out, np.stack(clips, axis=1))
+    try:
+        data, info = tfds.load(
+            "moving_mnist", split="test", data_dir=folder, with_info=True
+        )
+        count = info.splits["test"].num_examples
+        clips = np.lib.format.open_memmap(part, "w+", np.uint8, (20, count, 64, 64))
+        for i, item in enumerate(tfds.as_numpy(data)):
+            clips[:, i] = item["image_sequence"][..., 0]
+    except Exception as error:  # TFDS has no common class for what goes wrong here
+        part.unlink(missing_ok=True)
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"TFDS moving_mnist in {folder} cannot be read ({first}); "
+            f"or use data.test=npy with {TEST_URL}"
+        ) from None
+    clips.flush()
     part.rename(file)
