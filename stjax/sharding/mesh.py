@@ -1,0 +1,105 @@
+"""The only place that makes a mesh, and how a batch lies on it."""
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from stjax.errors import UserError
+
+AXES = ("data", "fsdp", "space")
+
+
+def make_mesh(
+    data: int = -1,
+    fsdp: int = 1,
+    space: int = 1,
+    devices: Sequence[jax.Device] | None = None,
+) -> Mesh:
+    """A mesh of devices with the axes ``data``, ``fsdp`` and ``space``.
+
+    The batch is split over ``data`` and ``fsdp``, the rows of the frames over
+    ``space``, the parameters over ``fsdp``. Space is innermost, so that a host holds
+    whole frames. All axes are of type Auto: sharding follows from annotations (the
+    default of JAX, Explicit, breaks Linen's logical constraints).
+
+    Args:
+      data: devices along this axis; -1 for all that the other two leave.
+      fsdp: devices along this axis.
+      space: devices along this axis.
+      devices: all there are by default; a single host may use the first few.
+
+    Raises:
+      UserError: the sizes do not fit the number of devices.
+    """
+    devices = list(jax.devices() if devices is None else devices)
+    if fsdp < 1 or space < 1 or (data < 1 and data != -1):
+        raise UserError(
+            f"mesh is data={data} fsdp={fsdp} space={space}; sizes are at least 1"
+            " (data may be -1: all devices that are left)"
+        )
+    if data == -1:
+        data = max(len(devices) // (fsdp * space), 1)
+        needed = data * fsdp * space
+        fits = needed == len(devices)
+    else:
+        needed = data * fsdp * space
+        one_host = jax.process_count() == 1
+        fits = needed <= len(devices) if one_host else needed == len(devices)
+    if not fits:
+        raise UserError(
+            f"mesh data={data} fsdp={fsdp} space={space} takes {needed} devices, but"
+            f" there are {len(devices)}; change config.mesh"
+        )
+    shape = (data, fsdp, space)
+    types = (AxisType.Auto,) * len(AXES)
+    return jax.make_mesh(shape, AXES, types, devices=devices[:needed])
+
+
+def batch_sharding(mesh: Mesh, shape: Sequence[int]) -> NamedSharding:
+    """Sharding of one array of a batch, by its global shape.
+
+    Video [B, T, H, W, C] has B split over ``data`` and ``fsdp`` and H over ``space``;
+    anything else [B, ...] has B split only.
+
+    Raises:
+      UserError: B or H is not divisible by the devices that share it.
+    """
+    rows = mesh.shape["data"] * mesh.shape["fsdp"]
+    if shape[0] % rows:
+        raise UserError(
+            f"a batch of {shape[0]} cannot be split over {rows} devices; change"
+            " config.data.batch or config.mesh.data"
+        )
+    spec = (("data", "fsdp"),)
+    if len(shape) == 5 and mesh.shape["space"] > 1:
+        if shape[2] % mesh.shape["space"]:
+            raise UserError(
+                f"frames with {shape[2]} rows cannot be split over"
+                f" {mesh.shape['space']} devices; change config.mesh.space"
+            )
+        spec = (("data", "fsdp"), None, "space")
+    return NamedSharding(mesh, PartitionSpec(*spec))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The same value on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def put_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    """Places this host's slice of a batch on its devices.
+
+    Args:
+      mesh: from `make_mesh`.
+      batch: arrays [B / hosts, ...]; the result's arrays are the global [B, ...].
+    """
+    hosts = jax.process_count()
+
+    def put(local: np.ndarray) -> jax.Array:
+        shape = (local.shape[0] * hosts, *local.shape[1:])
+        sharding = batch_sharding(mesh, shape)
+        return jax.make_array_from_process_local_data(sharding, local, shape)
+
+    return {name: put(np.asarray(array)) for name, array in batch.items()}

@@ -1,0 +1,136 @@
+"""Training, from a config to results: read `train` from top to bottom."""
+
+import jax
+import ml_collections
+import numpy as np
+from etils import epath
+
+from stjax import config as configs
+from stjax.evaluation import Evaluator, metric_names
+from stjax.sharding.mesh import put_batch
+from stjax.training import inputs
+from stjax.training.checkpoint import Checkpoints
+from stjax.training.meter import Meter
+from stjax.training.setup import Setup, first_state, prepare
+from stjax.training.state import count_params, placed
+from stjax.training.workdir import describe, versions
+from stjax.training.writer import Writer, progress, say, to_json
+
+PROTOCOLS = {
+    "validation": "model selected on the validation split",
+    "test": "official: model selected on the test set",
+}
+
+
+def train(config: ml_collections.ConfigDict, workdir: str | epath.Path) -> dict:
+    """Trains a model, or goes on where the workdir's last checkpoint ends.
+
+    The randomness and the data of a step follow from (seed, step) alone, so a run
+    that is interrupted and taken up again ends with the same weights.
+
+    Args:
+      config: see `stjax.config.base_config`.
+      workdir: local or gs://. Gets ``config.json metrics.jsonl results.json
+        checkpoints/<step>/ events/ pictures/``.
+
+    Returns:
+      What results.json holds: the best checkpoint on the test split, beside trivial
+      predictions. Empty where the machine is taken away before the end: start again
+      to go on.
+
+    Raises:
+      UserError: config, data, devices or workdir do not fit, or the loss is not
+        finite (the last good checkpoint remains).
+    """
+    configs.validate(config)
+    workdir = epath.Path(workdir)
+    setup = prepare(config)
+    describe(workdir, config, setup.spec)
+    clips, epoch, chooser = config.data.batch, setup.epoch, config.train.select_on
+    eval_every = config.train.eval_every or min(epoch, setup.steps)
+    save_every = config.train.save_every or eval_every
+    dataset = inputs.make_dataset(config, setup.sources["train"], train=True)
+    evaluator = Evaluator(config, setup.model, setup.sources[chooser], setup.mesh)
+
+    with jax.set_mesh(setup.mesh), Checkpoints(workdir, create=True) as checkpoints:
+        state, shardings = first_state(setup, checkpoints)
+        train_step = setup.train_step.jitted(shardings, setup.mesh)
+        first = int(state.step)
+        before = checkpoints.metrics(first).get("seconds", 0.0) if first else 0.0
+
+        with (
+            Writer(workdir, first) as writer,
+            progress(setup.steps, first, clips) as bar,
+            inputs.batches(config, dataset, start=first) as batches,
+        ):
+            meter = Meter(writer, bar, clips, setup.steps, before)
+            for step in range(first, setup.steps + 1):
+                # Save before the next batch is taken: the step is the position.
+                stop = checkpoints.reached_preemption(step)
+                evaluate = step % eval_every == 0 or step == setup.steps
+                if step > first and (evaluate or stop or step % save_every == 0):
+                    meter.settle()  # what is not finite is never saved
+                    saved = {"seconds": meter.seconds}
+                    if evaluate:
+                        found = evaluator(state.variables)["metrics"]
+                        saved["error"] = found[metric_names(setup.spec)[0]]
+                        writer.scalars(
+                            step, {f"{chooser}/{k}": v for k, v in found.items()}
+                        )
+                        say(_line(step, setup.steps, meter.loss, chooser, found))
+                    checkpoints.save(state, saved)
+                    writer.flush()
+                if stop:
+                    return {}
+                if step < setup.steps:
+                    batch = put_batch(setup.mesh, next(batches))
+                    state, metrics = train_step(state, batch)
+                    meter.later(step + 1, metrics)
+
+        abstract = placed(state, shardings).variables
+        best = checkpoints.find("best")
+        variables = checkpoints.restore_variables(abstract, best)
+        timing = {
+            "seconds": meter.seconds,
+            "clips_per_second": meter.clips_per_second,
+        }
+        results = _results(setup, variables) | {"best_step": best} | timing
+    if jax.process_index() == 0:
+        (workdir / "results.json").write_text(to_json(results, indent=2))
+        _draw(workdir, setup, jax.device_get(variables))
+    return results
+
+
+def _line(step: int, steps: int, loss: float, split: str, metrics: dict) -> str:
+    found = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+    return f"step {step}/{steps}  loss {loss:.4g}  {split}: {found}"
+
+
+def _results(setup: Setup, variables: dict) -> dict:
+    """The content of results.json: the test split, and how it came about."""
+    config, sources, mesh = setup.config, setup.sources, setup.mesh
+    test = Evaluator(config, setup.model, sources["test"], mesh, sources["train"])
+    return {
+        "config": config.name,
+        "protocol": PROTOCOLS[config.train.select_on],
+        **test(variables),
+        "params": count_params(variables["params"]),
+        "steps": setup.steps,
+        "seed": config.seed,
+        "devices": f"{mesh.size} x {mesh.devices.flat[0].device_kind}",
+        "versions": versions(),
+    }
+
+
+def _draw(workdir: epath.Path, setup: Setup, variables: dict) -> None:
+    """Writes pictures/test.png: the first clip of the test split, predicted."""
+    from stjax import media, viz
+    from stjax.prediction import Predictor
+
+    clip = setup.sources["test"].clip(0, np.random.default_rng(setup.config.seed))
+    predictor = Predictor(setup.model, variables, setup.spec, nan=setup.config.data.nan)
+    prediction = predictor(clip["input"], setup.spec.t_out)[0]
+    shown = clip["input"][..., list(setup.spec.target_index)]
+    picture = viz.strip(shown, prediction, clip["target"])
+    (workdir / "pictures").mkdir(parents=True, exist_ok=True)
+    media.write_png(str(workdir / "pictures" / "test.png"), picture)

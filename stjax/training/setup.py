@@ -1,0 +1,109 @@
+"""What a training consists of, made from its config; and its first state."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import ml_collections
+from flax import linen as nn
+
+from stjax.data.base import ClipSpec, Source
+from stjax.losses import create_loss
+from stjax.optim import Optimizer, create_optimizer
+from stjax.sharding.mesh import make_mesh
+from stjax.training import inputs
+from stjax.training.checkpoint import Checkpoints
+from stjax.training.initial import initial_variables
+from stjax.training.state import (
+    TrainState,
+    build_model,
+    create_state,
+    init_variables,
+    placed,
+    state_shardings,
+)
+from stjax.training.step import TrainStep
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """The parts of a training.
+
+    Attributes:
+      config: all of it.
+      mesh: devices.
+      sources: of the splits "train", "test" and the one that selects the model.
+      model: a predictor.
+      tx: the optimizer.
+      loss: per-example loss.
+      steps: of the whole run.
+      epoch: steps of one epoch.
+    """
+
+    config: ml_collections.ConfigDict
+    mesh: jax.sharding.Mesh
+    sources: dict[str, Source]
+    model: nn.Module
+    tx: Optimizer
+    loss: Callable[..., jax.Array]
+    steps: int
+    epoch: int
+
+    @property
+    def spec(self) -> ClipSpec:
+        """Of the clips."""
+        return self.sources["train"].spec
+
+    @property
+    def train_step(self) -> TrainStep:
+        """The function that is compiled for the devices."""
+        return TrainStep(self.model, self.tx, self.loss, self.spec, self.config.seed)
+
+
+def prepare(config: ml_collections.ConfigDict) -> Setup:
+    """Makes the parts; every file is opened now, not at the end of a long run.
+
+    Raises:
+      UserError: a field, a file or the number of devices does not fit.
+    """
+    mesh = make_mesh(**config.mesh)
+    splits = dict.fromkeys(("train", "test", config.train.select_on))
+    sources = {split: inputs.open_split(config, split) for split in splits}
+    steps, epoch = inputs.length(config, len(sources["train"]))
+    tx = create_optimizer(
+        **config.optim.to_dict(), total_steps=steps, steps_per_epoch=epoch
+    )
+    return Setup(
+        config=config,
+        mesh=mesh,
+        sources=sources,
+        model=build_model(config, sources["train"].spec),
+        tx=tx,
+        loss=create_loss(**config.loss.to_dict()),
+        steps=steps,
+        epoch=epoch,
+    )
+
+
+def first_state(
+    setup: Setup, checkpoints: Checkpoints
+) -> tuple[TrainState, TrainState]:
+    """The state to go on from, already spread over the devices, and its shardings.
+
+    In this order: the last checkpoint of the workdir, ``train.init_from``, fresh.
+    """
+    config, model = setup.config, setup.model
+
+    def fresh() -> TrainState:
+        variables = init_variables(model, setup.spec, config.seed)
+        return create_state(variables, setup.tx)
+
+    abstract = jax.eval_shape(fresh)
+    shardings = state_shardings(abstract, setup.mesh)
+    if checkpoints.last is not None:
+        return checkpoints.restore(placed(abstract, shardings)), shardings
+    if config.train.init_from:
+        variables = initial_variables(config.train.init_from, model, abstract.variables)
+        start = jax.jit(lambda v: create_state(v, setup.tx), out_shardings=shardings)
+        return start(jax.device_get(variables)), shardings
+    return jax.jit(fresh, out_shardings=shardings)(), shardings

@@ -1,0 +1,131 @@
+"""Writes what training measures: JSON lines, TensorBoard events, a progress bar."""
+
+import json
+import math
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import tensorboardX
+import tqdm
+from etils import epath
+
+
+class Writer:
+    """Scalars by step into ``metrics.jsonl`` and ``events/`` of a workdir.
+
+    Object stores (gs://) cannot append: there, files are written locally and `flush`
+    uploads them. Only the first host writes.
+    """
+
+    def __init__(self, workdir: str | epath.Path, step: int = 0):
+        """Opens the files of a run that goes on after ``step``.
+
+        What an interrupted run has written about later steps is taken out, because
+        these steps will be done again.
+        """
+        self._workdir = epath.Path(workdir)
+        self._events = self._jsonl = None
+        self._staging = None
+        if jax.process_index() != 0:
+            return
+        folder = Path(os.fspath(self._workdir))
+        if "://" in str(workdir):
+            self._staging = folder = Path(tempfile.mkdtemp(prefix="stjax-"))
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        kept = _until(self._workdir / "metrics.jsonl", step)
+        (folder / "metrics.jsonl").write_text(kept)
+        self._jsonl = (folder / "metrics.jsonl").open("a")
+        self._events = tensorboardX.SummaryWriter(
+            str(folder / "events"), purge_step=step + 1 if step else None
+        )
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *unused) -> None:
+        if self._jsonl is None:
+            return
+        self._events.close()
+        self.flush()
+        self._jsonl.close()
+        if self._staging:
+            shutil.rmtree(self._staging)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Writes values such as ``{"train/loss": 0.1}``; not finite ones as null."""
+        if self._jsonl is None:
+            return
+        values = {name: float(value) for name, value in values.items()}
+        for name, value in values.items():
+            self._events.add_scalar(name, value, step)
+        print(to_json({"step": step, **values}), file=self._jsonl)
+
+    def flush(self) -> None:
+        """Brings everything to disk, or to the object store."""
+        if self._jsonl is None:
+            return
+        self._jsonl.flush()
+        for writer in (self._events.all_writers or {}).values():
+            writer.flush()
+        if self._staging:
+            for file in self._folder.rglob("*"):
+                if file.is_file():
+                    target = self._workdir / str(file.relative_to(self._folder))
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(file.read_bytes())
+
+
+def _until(path: epath.Path, step: int) -> str:
+    """The lines of a metrics file up to a step; an unfinished last line is dropped."""
+    if not path.exists() or step == 0:
+        return ""
+    lines = path.read_text().splitlines(keepends=True)
+    whole = (line for line in lines if line.endswith("\n"))
+    return "".join(line for line in whole if json.loads(line)["step"] <= step)
+
+
+def to_json(values: object, indent: int | None = None) -> str:
+    """JSON with null for NaN and infinity, which JSON does not have."""
+    return json.dumps(_finite(values), indent=indent, allow_nan=False)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _finite(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def progress(total: int, first: int, clips: int) -> tqdm.tqdm:
+    """A bar over steps with ETA and clips/s; silent where nobody watches.
+
+    Args:
+      total: steps of the whole run.
+      first: steps already done.
+      clips: of one step.
+    """
+    quiet = not sys.stderr.isatty() or bool(os.environ.get("STJAX_FAST"))
+    return tqdm.tqdm(
+        total=total * clips,
+        initial=first * clips,
+        unit=" clips",
+        unit_scale=True,
+        dynamic_ncols=True,
+        disable=quiet or jax.process_index() != 0,
+    )
+
+
+def say(line: str) -> None:
+    """Prints a line above the progress bar, on the first host."""
+    if jax.process_index() == 0:
+        tqdm.tqdm.write(line, file=sys.stderr)
