@@ -11,6 +11,14 @@ from stjax.errors import unknown
 MODELS: dict[str, tuple[str, dict]] = {
     "simvp": ("stjax.models.simvp:SimVP", {"translator": "gsta"}),
     "tau": ("stjax.models.simvp:SimVP", {"translator": "tau"}),
+    "convlstm": ("stjax.models.recurrent:ConvLSTM", {}),
+    "predrnn": ("stjax.models.recurrent:PredRNN", {}),
+    "predrnnpp": ("stjax.models.recurrent:PredRNNpp", {}),
+    "predrnnv2": ("stjax.models.recurrent:PredRNNv2", {}),
+    "mim": ("stjax.models.recurrent:MIM", {}),
+    "mau": ("stjax.models.recurrent:MAU", {}),
+    "e3dlstm": ("stjax.models.recurrent:E3DLSTM", {}),
+    "phydnet": ("stjax.models.recurrent:PhyDNet", {}),
 }
 
 
