@@ -237,7 +237,7 @@ def load(workdir: str, step: int | str | None = None) -> Predictor:
     Raises:
       UserError: no run or no such checkpoint there, or it is of another model.
     """
-    from stjax.training.checkpoint import load_run
+    from stjax.training.workdir import load_run
 
     run = load_run(workdir, step)
     return Predictor(
