@@ -1,0 +1,93 @@
+"""Multiply-adds of a function, counted in its jaxpr: no device, no run.
+
+Convolutions and matrix products count, everything else is free. Tables of video
+prediction print this number of one clip as "FLOPs"; real floating-point operations
+are twice as many.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.extend import core
+
+
+def count_macs(function: Callable, *args: object) -> int:
+    """Multiply-adds of ``function(*args)``.
+
+    The body of a `lax.scan` counts once a step. Of the branches of a conditional the
+    dearest counts: those of `jax.lax.platform_dependent` compute the same, and not all
+    of them with convolutions. A transposed convolution counts its products with
+    input cells, not those with the zeros between them.
+
+    Args:
+      function: to be traced.
+      *args: arrays, or their shapes (`jax.ShapeDtypeStruct`).
+
+    Raises:
+      ValueError: a `lax.while_loop` with multiply-adds: nobody knows its length.
+    """
+    return _count(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def model_macs(
+    model: nn.Module, input_shape: tuple[int, ...], frames: int | None = None
+) -> int:
+    """Multiply-adds of one clip in inference.
+
+    Args:
+      model: a predictor.
+      input_shape: (T_in, H, W, C), without batch.
+      frames: that it predicts; None for as many as the model gives by itself.
+    """
+    x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    variables = jax.eval_shape(lambda k, x: model.init(k, x, frames=frames), key, x)
+    return count_macs(lambda v, x: model.apply(v, x, frames=frames), variables, x)
+
+
+def _count(jaxpr: core.Jaxpr) -> int:
+    return sum(_of_equation(eqn) for eqn in jaxpr.eqns)
+
+
+def _of_equation(eqn: core.JaxprEqn) -> int:
+    kind = eqn.primitive.name
+    if kind == "conv_general_dilated":
+        return _convolution(eqn)
+    if kind == "dot_general":
+        (contracted, _), _ = eqn.params["dimension_numbers"]
+        lhs = eqn.invars[0].aval.shape
+        return eqn.outvars[0].aval.size * math.prod(lhs[i] for i in contracted)
+    inner = [_count(jaxpr) for jaxpr in _inside(eqn.params)]
+    if kind == "cond":
+        return max(inner)
+    if kind == "scan":
+        return eqn.params["length"] * sum(inner)
+    if kind == "while" and any(inner):
+        raise ValueError("a while loop of unknown length has multiply-adds")
+    return sum(inner)
+
+
+def _inside(params: dict) -> Iterator[core.Jaxpr]:
+    for value in params.values():
+        for item in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(item, core.ClosedJaxpr):
+                yield item.jaxpr
+            elif isinstance(item, core.Jaxpr):
+                yield item
+
+
+def _convolution(eqn: core.JaxprEqn) -> int:
+    numbers, dilation = eqn.params["dimension_numbers"], eqn.params["lhs_dilation"]
+    lhs, rhs = (v.aval.shape for v in eqn.invars[:2])
+    out = eqn.outvars[0].aval.shape
+    transposed = any(d > 1 for d in dilation)
+    places = (
+        [lhs[i] for i in numbers.lhs_spec[2:]]
+        if transposed
+        else [out[i] for i in numbers.out_spec[2:]]
+    )
+    # The kernel has C_in / groups channels and C_out features already.
+    return lhs[numbers.lhs_spec[0]] * math.prod(places) * math.prod(rhs)
