@@ -155,3 +155,16 @@ class DropPath(nn.Module):
         shape = (x.shape[0],) + (1,) * (x.ndim - 1)
         mask = jax.random.bernoulli(self.make_rng("dropout"), keep, shape)
         return x * (mask / keep).astype(x.dtype)
+
+
+def layer_norm(epsilon: float, dtype: Dtype, name: str) -> nn.LayerNorm:
+    """Layer normalisation over channels, statistics in float32 and two passes."""
+    return nn.LayerNorm(
+        epsilon=epsilon, use_fast_variance=False, dtype=dtype, name=name
+    )
+
+
+def layer_scale(module: nn.Module, name: str, y: jax.Array, init: float) -> jax.Array:
+    """`y` [..., D] times a learned factor a channel, a parameter of `module`."""
+    scale = module.param(name, nn.initializers.constant(init), y.shape[-1:])
+    return y * scale.astype(y.dtype)

@@ -9,84 +9,19 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from stjax.errors import UserError
-from stjax.layers.common import Dtype, conv
-from stjax.layers.translators import block_class
+from stjax.errors import UserError, unknown
+from stjax.layers.common import Dtype
+from stjax.layers.remat import REMAT
+from stjax.layers.translators import make_translator
 from stjax.models.recursion import extend
 from stjax.models.spatial import Decoder, Encoder
-
-REMAT = {
-    "full": None,
-    "dots": jax.checkpoint_policies.dots_saveable,
-}
-
-
-class MetaBlock(nn.Module):
-    """A translator block and, where the width changes, a 1x1 reduction."""
-
-    translator: str
-    features: int
-    index: int
-    mlp_ratio: float
-    drop_path_rate: float
-    dtype: Dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """[B, h, w, D] -> [B, h, w, features]."""
-        resizes = x.shape[-1] != self.features
-        cls = block_class(self.translator)
-        kw = {"mlp_ratio": self.mlp_ratio, "drop_path_rate": self.drop_path_rate}
-        place = {"index": self.index, "resizes": resizes}
-        kw |= {k: v for k, v in place.items() if k in cls.__dataclass_fields__}
-        x = cls(dtype=self.dtype, name="block", **kw)(x, train=train)
-        if resizes:
-            kw = {"dtype": self.dtype, "name": "reduction"}
-            x = conv(x.shape[-1], self.features, 1, **kw)(x)
-        return x
-
-
-class MidMetaNet(nn.Module):
-    """`n_t` blocks on frames stacked along channels: T * C -> hid_t … -> T' * C.
-
-    Drop-path rates go linearly from the first to the second of `drop_path_rates`.
-    """
-
-    translator: str
-    hid_t: int
-    n_t: int
-    mlp_ratio: float
-    drop_path_rates: tuple[float, float]
-    remat: str
-    dtype: Dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array, out_features: int, *, train: bool) -> jax.Array:
-        """[B, h, w, D_in] -> [B, h, w, out_features]."""
-        block = MetaBlock
-        if self.remat != "none":
-            block = nn.remat(block, static_argnums=(2,), policy=REMAT[self.remat])
-        first, last = self.drop_path_rates
-        for i in range(self.n_t):
-            features = out_features if i == self.n_t - 1 else self.hid_t
-            rate = first + (last - first) * i / (self.n_t - 1)
-            x = block(
-                self.translator,
-                features,
-                i,
-                self.mlp_ratio,
-                rate,
-                self.dtype,
-                name=f"enc_{i}",
-            )(x, train)
-        return x
 
 
 class SimVP(nn.Module):
     """Predicts the next frames of a clip; with ``translator='tau'`` it is TAU.
 
     Attributes:
-      translator: temporal module, a name in `stjax.layers.translators.BLOCKS`.
+      translator: temporal module, a name in `stjax.layers.translators.TRANSLATORS`.
       hid_s: channels of encoder and decoder; even (GroupNorm of 2 groups).
       hid_t: channels of the translator between its first and last block.
       n_s: layers of encoder and of decoder; sides shrink by ``2 ** (n_s // 2)``.
@@ -157,8 +92,8 @@ class SimVP(nn.Module):
                 f"n_s {self.n_s} and hid_s {self.hid_s} must be even and n_t "
                 f"{self.n_t} at least 2"
             )
-        if self.remat not in ("none", *REMAT):
-            raise UserError(f"remat {self.remat!r} is none of none, full, dots")
+        if self.remat not in REMAT:
+            raise unknown("remat", self.remat, REMAT)
         if x.ndim != 5:
             raise UserError(f"expected a clip [B, T, H, W, C], got shape {x.shape}")
         h, w = x.shape[2:4]
@@ -172,7 +107,7 @@ class SimVP(nn.Module):
     def _networks(self, channels: int) -> tuple[nn.Module, nn.Module, nn.Module]:
         kw = {"dtype": self.dtype}
         enc = Encoder(self.hid_s, self.n_s, self.spatio_kernel_enc, name="enc", **kw)
-        hid = MidMetaNet(
+        hid = make_translator(
             self.translator,
             self.hid_t,
             self.n_t,
