@@ -179,8 +179,11 @@ class Batches:
         self.close()
 
     def close(self) -> None:
-        """Stops reading ahead; may be called twice."""
-        self._iterator.close()
+        """Stops reading ahead; there are no more batches. May be called twice."""
+        if hasattr(self._iterator, "close"):
+            self._iterator.close()
+        # Grain's iterators fail in __del__ if they live until Python's exit.
+        self._iterator = iter(())
 
 
 def batches(

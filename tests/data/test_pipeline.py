@@ -3,6 +3,8 @@
 import dataclasses
 import itertools
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -154,6 +156,28 @@ def test_closing_stops_and_may_be_repeated():
     next(it)
     it.close()
     it.close()
+    assert list(it) == []
+
+
+SCRIPT = """
+from stjax.data.pipeline import batches, make_dataset
+from stjax.data.sources import open_source
+
+if __name__ == "__main__":
+    source = open_source("moving_digits", size=16, digit_size=7)
+    data = make_dataset(source, batch=2, train=True)
+    with batches(data, workers=1) as it:
+        print(next(it)["input"].shape)
+"""
+
+
+def test_plain_script_with_workers_ends_quietly(tmp_path):
+    # Nobody parses absl's flags here, and `it` lives until Python's exit.
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = [sys.executable, str(tmp_path / "script.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "(2, 10, 16, 16, 1)\n"), done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
 
 
 def test_dataset_pickles(digits):
