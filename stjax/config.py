@@ -177,11 +177,11 @@ def validate(config: ml_collections.ConfigDict) -> None:
         if not values.get(key):
             raise UserError(f"the config sets no {key}; add it")
     train = config.train
-    if not train.steps and not train.epochs:
-        raise UserError("the config sets neither train.steps nor train.epochs; set one")
     for key in ("steps", "epochs", "eval_every", "save_every"):
         if train[key] is not None and train[key] < 1:
             raise UserError(f"train.{key} is {train[key]}; it has to be at least 1")
+    if not train.steps and not train.epochs:
+        raise UserError("the config sets neither train.steps nor train.epochs; set one")
 
 
 def to_dict(config: ml_collections.ConfigDict) -> dict:

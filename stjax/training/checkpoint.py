@@ -35,7 +35,7 @@ class Checkpoints:
             checkpoint_managers.LatestN(1),
             checkpoint_managers.BestN(get_metric_fn=_quality, n=1),
         ]
-        path = self.workdir / "checkpoints"
+        path = (self.workdir / "checkpoints").resolve()  # Orbax: no relative ones
         if not create and not path.exists():
             raise self._empty()
         self._manager = ocp.CheckpointManager(

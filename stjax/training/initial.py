@@ -28,7 +28,7 @@ def initial_variables(path: str, model: nn.Module, abstract: dict) -> dict:
     if path.lower().endswith(_FILES):
         from stjax import convert
 
-        variables = convert.from_torch(model, convert.read(path))
+        variables = convert.from_torch(model, convert.read_file(path))
     else:
         variables = load_run(path).variables
     found = differences(shapes(variables), shapes(abstract))

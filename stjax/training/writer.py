@@ -43,7 +43,9 @@ class Writer:
         (folder / "metrics.jsonl").write_text(kept)
         self._jsonl = (folder / "metrics.jsonl").open("a")
         self._events = tensorboardX.SummaryWriter(
-            str(folder / "events"), purge_step=step + 1 if step else None
+            str(folder / "events"),
+            purge_step=step + 1 if step else None,
+            filename_suffix=f".{step}",  # file names have whole seconds only
         )
 
     def __enter__(self) -> "Writer":

@@ -1,0 +1,48 @@
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AxisType, PartitionSpec
+
+from stjax.errors import UserError
+from stjax.sharding.mesh import batch_sharding, make_mesh, put_batch
+
+
+def test_data_takes_what_is_left():
+    mesh = make_mesh(fsdp=2, space=2)
+    assert dict(mesh.shape) == {"data": 2, "fsdp": 2, "space": 2}
+    assert set(mesh.axis_types) == {AxisType.Auto}
+    # Space is innermost: neighbours in it are neighbours among the devices.
+    ids = [device.id for device in mesh.devices[0, 0]]
+    assert ids == [jax.devices()[0].id, jax.devices()[1].id]
+
+
+def test_one_host_may_use_some_of_its_devices():
+    assert make_mesh(data=3).size == 3
+    assert make_mesh(devices=jax.devices()[:1]).size == 1
+
+
+@pytest.mark.parametrize("sizes", [{"data": 9}, {"fsdp": 3}, {"fsdp": 0}, {"space": 16}])
+def test_sizes_that_do_not_fit(sizes):
+    with pytest.raises(UserError, match="mesh"):
+        make_mesh(**sizes)
+
+
+def test_batch_lies_on_data_and_space():
+    mesh = make_mesh(data=2, fsdp=2, space=2)
+    rng = np.random.default_rng(0)
+    batch = {
+        "input": rng.integers(0, 255, (4, 2, 8, 6, 1), np.uint8),
+        "weight": np.ones(4, np.float32),
+    }
+    put = put_batch(mesh, batch)
+    assert put["input"].sharding.spec == PartitionSpec(("data", "fsdp"), None, "space")
+    assert put["input"].addressable_shards[0].data.shape == (1, 2, 4, 6, 1)
+    assert put["weight"].sharding.spec == PartitionSpec(("data", "fsdp"))
+    for name, array in batch.items():
+        np.testing.assert_array_equal(put[name], array)
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 8, 8, 1), (4, 2, 7, 8, 1)])
+def test_batch_that_cannot_be_split(shape):
+    with pytest.raises(UserError, match=f"{shape[0]}|{shape[2]}"):
+        batch_sharding(make_mesh(data=2, fsdp=2, space=2), shape)
