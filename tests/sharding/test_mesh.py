@@ -21,7 +21,9 @@ def test_one_host_may_use_some_of_its_devices():
     assert make_mesh(devices=jax.devices()[:1]).size == 1
 
 
-@pytest.mark.parametrize("sizes", [{"data": 9}, {"fsdp": 3}, {"fsdp": 0}, {"space": 16}])
+@pytest.mark.parametrize(
+    "sizes", [{"data": 9}, {"fsdp": 3}, {"fsdp": 0}, {"space": 16}]
+)
 def test_sizes_that_do_not_fit(sizes):
     with pytest.raises(UserError, match="mesh"):
         make_mesh(**sizes)
