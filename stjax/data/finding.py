@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from stjax.data.arrays import ArrayReader
 from stjax.data.grids import GRIDS, GridReader
 from stjax.data.reading import (
     IMAGES,
-    ArrayReader,
     ImageReader,
     Reader,
     Skips,

@@ -42,7 +42,7 @@ def open_grid(path: str | Path):
 
 
 def _grid_variables(dataset) -> list[str]:
-    return [str(name) for name, v in dataset.data_vars.items() if v.ndim >= 3]
+    return sorted(str(name) for name, v in dataset.data_vars.items() if v.ndim >= 3)
 
 
 class _Variable:
