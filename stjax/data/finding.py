@@ -68,6 +68,7 @@ def make_reader(
     skips: Skips,
     variables: Sequence[str] | None = None,
     layout: str | None = None,
+    levels: Sequence[float] | None = None,
 ) -> Reader:
     """The reader of a format; see `stjax.data.sources.files.Files` for the fields."""
     if kind == "video":
@@ -75,5 +76,5 @@ def make_reader(
     if kind == "images":
         return ImageReader(paths, skips)
     if kind == "grid":
-        return GridReader(paths, skips, variables)
+        return GridReader(paths, skips, variables, levels)
     return ArrayReader(paths, skips, variables[0] if variables else None, layout)

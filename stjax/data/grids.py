@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -10,6 +11,10 @@ from stjax.data.reading import Process, Skips
 from stjax.errors import UserError
 
 GRIDS = (".nc", ".nc4", ".cdf", ".netcdf", ".h5", ".hdf5", ".zarr")
+
+
+# Which values of the dimensions between time and space; None for all.
+Levels = Sequence[float] | Literal["last"] | None
 
 
 def import_xarray():
@@ -45,10 +50,22 @@ def _grid_variables(dataset) -> list[str]:
     return sorted(str(name) for name, v in dataset.data_vars.items() if v.ndim >= 3)
 
 
+def _choose(values: list, levels: Levels, what: str) -> list[int]:
+    """Positions of the levels among the values of a dimension."""
+    if levels is None:
+        return list(range(len(values)))
+    if levels == "last":
+        return [len(values) - 1]
+    for level in levels:
+        if level not in values:
+            raise UserError(f"{what} has no {level}; it has: {values}")
+    return [values.index(level) for level in levels]
+
+
 class _Variable:
     """How one variable becomes channels: [time, (other dims), rows, columns]."""
 
-    def __init__(self, dataset, name: str, path: str):
+    def __init__(self, dataset, name: str, path: str, levels: Levels = None):
         if name not in dataset.data_vars:
             known = ", ".join(_grid_variables(dataset)) or "no variable with time"
             raise UserError(f"{path} has no variable {name!r}; it has: {known}")
@@ -66,15 +83,18 @@ class _Variable:
         self.length = array.sizes[self.time]
         self.size = tuple(array.sizes[d] for d in self.space)
         self.units = str(array.attrs.get("units", ""))
-        labels = [""]
+        labels, self.take = [""], {}
         for dim in self.others:
             values = dataset[dim].values if dim in dataset else range(array.sizes[dim])
-            labels = [f"{a}_{b}" for a in labels for b in values]
+            values = np.asarray(values).tolist()
+            some = levels if dim == self.others[0] else None
+            self.take[dim] = _choose(values, some, f"{path}: {dim} of {name!r}")
+            labels = [f"{a}_{values[b]}" for a in labels for b in self.take[dim]]
         self.channels = tuple(name + label for label in labels)
 
     def read(self, dataset, frames: slice) -> np.ndarray:
         """[T, H, W, C] float32."""
-        array = dataset[self.name].isel({self.time: frames})
+        array = dataset[self.name].isel({self.time: frames, **self.take})
         array = array.transpose(self.time, *self.space, *self.others)
         values = np.asarray(array.values, np.float32)
         return values.reshape(*values.shape[:3], -1)
@@ -87,6 +107,7 @@ class GridReader:
       paths: the files.
       skips: what to do with unreadable ones.
       variables: their names; None for the only one there is.
+      levels: which levels of variables that have some; None for all.
     """
 
     def __init__(
@@ -94,6 +115,7 @@ class GridReader:
         paths: Sequence[Path],
         skips: Skips,
         variables: Sequence[str] | None = None,
+        levels: Levels = None,
     ):
         self.names, self.lengths, self.sizes = [], [], []
         self._plan: list[_Variable] = []
@@ -107,7 +129,7 @@ class GridReader:
                 skips.add(path, error)
                 continue
             with dataset:
-                plan = self._plan_of(dataset, variables, str(path))
+                plan = self._plan_of(dataset, variables, str(path), levels)
             channels = [v.channels for v in plan]
             if self._plan and channels != [v.channels for v in self._plan]:
                 raise UserError(
@@ -125,13 +147,13 @@ class GridReader:
         self._reset()
 
     @staticmethod
-    def _plan_of(dataset, variables, path: str) -> list[_Variable]:
+    def _plan_of(dataset, variables, path: str, levels: Levels) -> list[_Variable]:
         if not variables:
             variables = _grid_variables(dataset)
             if len(variables) != 1:
                 known = ", ".join(variables) or "none with time, rows and columns"
                 raise UserError(f"{path}: set data.variable; it has: {known}")
-        plan = [_Variable(dataset, name, path) for name in variables]
+        plan = [_Variable(dataset, name, path, levels) for name in variables]
         if len({(v.length, v.size) for v in plan}) > 1:
             shapes = {v.name: (v.length, *v.size) for v in plan}
             raise UserError(
@@ -160,7 +182,7 @@ class GridReader:
         # HDF5 is not safe to read from several threads at once.
         with self._lock:
             if sequence not in self._open:
-                if len(self._open) >= 8:
+                if len(self._open) >= 64:
                     self._open.pop(next(iter(self._open))).close()
                 self._open[sequence] = open_grid(self.names[sequence])
             dataset = self._open[sequence]

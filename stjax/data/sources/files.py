@@ -38,6 +38,7 @@ class Files:
       format: ``"array"``, ``"video"``, ``"images"`` or ``"grid"``; None: by name.
       variable: NetCDF/Zarr variables (one name or several), or the array of an .npz;
         None: the only one.
+      levels: which levels of NetCDF/Zarr variables that have some; None for all.
       layout: axes of an array as letters of ``"NTHWC"``, such as ``"NTCHW"``; None:
         from its number of axes (4 axes: [T,H,W,C] if the last is at most 4 long,
         otherwise [N,T,H,W]).
@@ -72,6 +73,7 @@ class Files:
         path: str,
         format: str | None = None,
         variable: str | Sequence[str] | None = None,
+        levels: Sequence[float] | None = None,
         layout: str | None = None,
         t_in: int = 10,
         t_out: int = 10,
@@ -107,7 +109,7 @@ class Files:
         self._skips = Skips(skip_unreadable)
         variables = [variable] if isinstance(variable, str) else variable
         kind, paths = find_files(path, format)
-        self._reader = make_reader(kind, paths, self._skips, variables, layout)
+        self._reader = make_reader(kind, paths, self._skips, variables, layout, levels)
         if not self._reader.lengths:
             raise UserError(f"{path}: no readable file of format {kind!r}")
         segments = self._split(split, split_by, tuple(fractions))
