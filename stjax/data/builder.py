@@ -69,7 +69,8 @@ def _builder(name: str, sources: dict[str, Source], compress: bool) -> type:
         VERSION = tfds.core.Version(VERSION)
 
         def _info(self) -> tfds.core.DatasetInfo:
-            return self.dataset_info_from_configs(
+            return tfds.core.DatasetInfo(
+                builder=self,
                 description=f"Clips of stjax's source {name!r}.",
                 features=tfds.features.FeaturesDict(
                     {

@@ -1,7 +1,5 @@
 """Clips that `stjax datasets build` wrote: ArrayRecord shards, read at random."""
 
-from pathlib import Path
-
 import numpy as np
 import tensorflow_datasets
 
