@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import jax
 import numpy as np
@@ -59,26 +59,31 @@ def create_metric(spec: str, **fields: object) -> Metric:
 
     Args:
       spec: a name of `METRICS`, with options after a colon if wanted:
-        ``'ssim'``, ``'csi:threshold=74'``, ``'fss:threshold=0.5,window=9'``.
+        ``'ssim'``, ``'csi:threshold=74'``, ``'fss:threshold=0.5,window=9'``,
+        ``'lpips:weights=FILE'``.
       **fields: options by keyword, for values that text cannot carry (latitudes).
 
     Raises:
-      UserError: an unknown name or option, an option that is not ``name=number``, or
-        one that the metric needs and did not get.
+      UserError: an unknown name or option, a value that is not a number where one is
+        needed, or an option that the metric needs and did not get.
     """
     name, _, text = spec.partition(":")
     if name not in METRICS:
         raise unknown("metric", name, METRICS)
     metric = METRICS[name]
-    fields = _options(text, spec) | fields
+    options = _options(text, spec)
     parameters = inspect.signature(metric.fn).parameters
     keywords = {
         key: parameter
         for key, parameter in parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY
     }
+    fields = options | fields
     for field in fields.keys() - keywords.keys():
         raise unknown(f"option of metric {name}", field, keywords)
+    for key, value in options.items():
+        if isinstance(value, str) and str not in get_args(keywords[key].annotation):
+            raise UserError(f"metric {spec!r}: got {value!r}, expected {key}=number")
     for key, parameter in keywords.items():
         if parameter.default is parameter.empty and key not in fields:
             raise UserError(f"metric {name!r} needs {key}: write {name}:{key}=VALUE")
@@ -112,11 +117,12 @@ def _options(text, spec):
     options = {}
     for item in filter(None, text.split(",")):
         key, _, value = item.partition("=")
+        if not value:
+            raise UserError(f"metric {spec!r}: got {item!r}, expected name=value")
         try:
             number = float(value)
         except ValueError:
-            raise UserError(
-                f"metric {spec!r}: got {item!r}, expected name=number"
-            ) from None
-        options[key.strip()] = int(number) if number.is_integer() else number
+            options[key.strip()] = value
+        else:
+            options[key.strip()] = int(number) if number.is_integer() else number
     return options

@@ -158,9 +158,9 @@ def test_weights_of_padding_leave_the_result_exact():
     weight = np.array([1, 1, 1, 0], np.float32)[:, None]
     for name in ("rmse", "psnr", "ssim"):
         metric = METRICS[name]
-        numerator, denominator = metric.fn(pred, target)
+        numerator, denominator = jax.jit(metric.fn)(pred, target)
         padded = summarise(numerator * weight, denominator * weight, metric)
-        short = summarise(*metric.fn(pred[:3], target[:3]), metric)
+        short = summarise(*jax.jit(metric.fn)(pred[:3], target[:3]), metric)
         np.testing.assert_allclose(padded.value, short.value, rtol=1e-6)
         np.testing.assert_allclose(padded.curve, short.curve, rtol=1e-6)
 
@@ -171,8 +171,12 @@ def test_bad_names_options_and_shapes():
         create_metric("mes")
     with pytest.raises(UserError, match="unknown option of metric ssim"):
         create_metric("ssim:datarange=2")
-    with pytest.raises(UserError, match="expected name=number"):
+    with pytest.raises(UserError, match="expected data_range=number"):
         create_metric("ssim:data_range=two")
+    with pytest.raises(UserError, match="expected name=value"):
+        create_metric("ssim:data_range")
+    with pytest.raises(UserError, match="'csi' needs threshold"):
+        create_metric("csi")
     with pytest.raises(UserError, match="equal shapes"):
         metrics.mse(pred, target[:, :2])
     with pytest.raises(UserError, match="at least 7x7"):
