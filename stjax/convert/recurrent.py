@@ -30,6 +30,8 @@ _FRAME = {
     "E3DLSTM": ("conv_last.weight", 0),
     "MAU": ("encoders.0.encoder_t_conv-1.weight", 1),
     "PhyDNet": ("encoder.encoder_E.c1.main.0.weight", 1),
+    "SwinLSTM": ("Downsample.patch_embed.proj.weight", 1),
+    "SwinLSTMB": ("ST.patch_embed.proj.weight", 1),
 }
 
 

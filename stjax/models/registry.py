@@ -18,6 +18,8 @@ MODELS: dict[str, tuple[str, dict]] = {
     "mim": ("stjax.models.recurrent:MIM", {}),
     "mau": ("stjax.models.recurrent:MAU", {}),
     "e3dlstm": ("stjax.models.recurrent:E3DLSTM", {}),
+    "swinlstm": ("stjax.models.recurrent:SwinLSTM", {}),
+    "swinlstm_b": ("stjax.models.recurrent:SwinLSTMB", {}),
     "phydnet": ("stjax.models.recurrent:PhyDNet", {}),
 }
 

@@ -8,6 +8,8 @@ from stjax.models.recurrent.phydnet import PhyDNet
 from stjax.models.recurrent.predrnn import PredRNN, PredRNNv2
 from stjax.models.recurrent.predrnnpp import PredRNNpp
 from stjax.models.recurrent.rollout import Rollout
+from stjax.models.recurrent.swinlstm import SwinLSTMB
+from stjax.models.recurrent.swinlstm_deep import SwinLSTM
 
 __all__ = [
     "E3DLSTM",
@@ -19,4 +21,6 @@ __all__ = [
     "PredRNNpp",
     "PredRNNv2",
     "Rollout",
+    "SwinLSTM",
+    "SwinLSTMB",
 ]

@@ -60,7 +60,9 @@ class ConvLSTM(Stack):
         """Hidden and cell states, all zero."""
         return self._hidden_and_cells(x)
 
-    def advance(self, state: Carry, x: Array, t: Array) -> tuple[Carry, Array, dict]:
+    def advance(
+        self, state: Carry, x: Array, t: Array, train: bool
+    ) -> tuple[Carry, Array, dict]:
         """One step through all layers."""
         hidden, cells = list(state[0]), list(state[1])
         below = x

@@ -206,7 +206,9 @@ class E3DLSTM(Stack):
         hidden = (cell.astype(self.dtype),) * layers
         return x, hidden, (cell,) * layers, (past,) * layers, cell
 
-    def advance(self, state: Carry, x: Array, t: Array) -> tuple[Carry, Array, dict]:
+    def advance(
+        self, state: Carry, x: Array, t: Array, train: bool
+    ) -> tuple[Carry, Array, dict]:
         """One step through all layers."""
         last, *groups, memory = state
         hidden, cells, past = map(list, groups)

@@ -158,7 +158,9 @@ class MAU(Sampled):
         layers = len(self.num_hidden)
         return (state,) * layers, (past,) * layers, (past,) * layers
 
-    def advance(self, state: Carry, x: Array, t: Array) -> tuple[Carry, Array, dict]:
+    def advance(
+        self, state: Carry, x: Array, t: Array, train: bool
+    ) -> tuple[Carry, Array, dict]:
         """Encode, one step through all cells, decode."""
         temporal, past_t, past_s = map(list, state)
         features, s = [], x

@@ -99,7 +99,9 @@ class MIM(Stack):
         memory = self._zeros(x, self.num_hidden[0])
         return hidden, cells, memory, cells[1:], cells[1:], cells[1:]
 
-    def advance(self, state: Carry, x: Array, t: Array) -> tuple[Carry, Array, dict]:
+    def advance(
+        self, state: Carry, x: Array, t: Array, train: bool
+    ) -> tuple[Carry, Array, dict]:
         """One step through all layers."""
         hidden, cells, memory, *inner = state
         hidden, cells = list(hidden), list(cells)

@@ -179,7 +179,9 @@ class PhyDNet(Rollout):
         hidden = tuple(c.astype(self.dtype) for c in cells)
         return jnp.zeros((*space, WIDTH), jnp.float32), hidden, cells
 
-    def advance(self, state: Carry, x: Array, t: Array) -> tuple[Carry, Array, dict]:
+    def advance(
+        self, state: Carry, x: Array, t: Array, train: bool
+    ) -> tuple[Carry, Array, dict]:
         """One step; the parts are kept for `finish`."""
         state, physical, residual = self.encoder(x, state)
         y = self.encoder.image(physical + residual, x.shape[-1])

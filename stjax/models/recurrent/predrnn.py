@@ -53,7 +53,9 @@ class PredRNN(Stack):
         hidden, cells = self._hidden_and_cells(x)
         return hidden, cells, self._zeros(x, self.num_hidden[0])
 
-    def advance(self, state: Carry, x: Array, t: Array) -> tuple[Carry, Array, dict]:
+    def advance(
+        self, state: Carry, x: Array, t: Array, train: bool
+    ) -> tuple[Carry, Array, dict]:
         """One step through all layers."""
         hidden, cells, memory = list(state[0]), list(state[1]), state[2]
         below, gains = x, []

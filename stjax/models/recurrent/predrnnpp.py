@@ -93,7 +93,9 @@ class PredRNNpp(Stack):
         zeros = self._zeros(x, self.num_hidden[0])
         return *self._hidden_and_cells(x), zeros, zeros
 
-    def advance(self, state: Carry, x: Array, t: Array) -> tuple[Carry, Array, dict]:
+    def advance(
+        self, state: Carry, x: Array, t: Array, train: bool
+    ) -> tuple[Carry, Array, dict]:
         """One step through all layers, the highway between the first two."""
         hidden, cells, memory, z = list(state[0]), list(state[1]), *state[2:]
         below = x

@@ -71,7 +71,9 @@ class Rollout(nn.Module):
         """The state before the first of `steps` frames like x [B,h,w,c]."""
         raise NotImplementedError
 
-    def advance(self, state: Carry, x: Array, t: Array) -> tuple[Carry, Array, dict]:
+    def advance(
+        self, state: Carry, x: Array, t: Array, train: bool
+    ) -> tuple[Carry, Array, dict]:
         """State, x [B,h,w,c], step -> next state, prediction [B,h,w,c], extras."""
         raise NotImplementedError
 
@@ -114,12 +116,13 @@ class Rollout(nn.Module):
             video = jnp.concatenate([x, target.astype(x.dtype)], 1)[:, :steps]
         else:
             video = jnp.pad(x, ((0, 0), (0, t_out - 1), (0, 0), (0, 0), (0, 0)))
-        y, extras = self._scan(to_patches(video.astype(jnp.float32), self.patch), keep)
+        video = to_patches(video.astype(jnp.float32), self.patch)
+        y, extras = self._scan(video, keep, train)
         y = from_patches(y, self.patch)
         self.finish(y, extras, train)
         return y if shown else y[:, -t_out:]
 
-    def _scan(self, video: Array, keep: Array) -> tuple[Array, dict]:
+    def _scan(self, video: Array, keep: Array, train: bool) -> tuple[Array, dict]:
         """Runs `advance` over video [B,L,h,w,c], shown where keep [B,L] is true."""
         steps = video.shape[1]
 
@@ -127,7 +130,7 @@ class Rollout(nn.Module):
             state, y = carry
             frame, keep, t = inputs
             x = jnp.where(keep[:, None, None, None], frame, y)
-            state, y, extras = self.advance(state, x, t)
+            state, y, extras = self.advance(state, x, t, train)
             y = y.astype(jnp.float32)
             return (state, y), (y, extras)
 
