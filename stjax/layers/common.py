@@ -13,7 +13,8 @@ Dtype = jnp.dtype
 torch_kernel_init = variance_scaling(1 / 3, "fan_in", "uniform")
 """PyTorch's default for convolutions and linear layers: U(+-1/sqrt(fan_in))."""
 
-trunc_normal_init = nn.initializers.truncated_normal(0.02)
+trunc_normal_init = nn.initializers.normal(0.02)
+"""timm's trunc_normal_(std=.02): it cuts at +-2, not at two deviations, so nowhere."""
 
 
 def fan_out_init(groups: int = 1) -> Callable:
