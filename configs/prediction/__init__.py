@@ -1,0 +1,1 @@
+"""The other frame predictors, one file a model; variants are data sets."""
