@@ -73,7 +73,7 @@ class Predictor:
             C_in = 1; numpy, JAX, anything numpy can read, or an xarray.DataArray with
             its dimensions in that order. Height and width may differ from those of
             the training data where the model is convolutional.
-          frames: how many to predict; None is the model's own number.
+          frames: how many to predict; None: as many as in training.
 
         Returns:
           float32 [B, T_out, H, W, C_out] (B = 1 for a single clip), a JAX array if x
@@ -84,7 +84,8 @@ class Predictor:
           UserError: wrong rank, number of frames or channels, sides, range or units,
             or values that are not finite.
         """
-        if frames is not None and frames < 1:
+        frames = self.spec.t_out if frames is None else frames
+        if frames < 1:
             raise UserError(f"frames={frames}: expected at least 1")
         if hasattr(x, "dims") and hasattr(x, "coords"):
             from stjax import labelled
@@ -102,7 +103,7 @@ class Predictor:
             parts.append((y if on_device else np.asarray(y))[: len(part)])
         return (jnp if on_device else np).concatenate(parts)
 
-    def _forward(self, variables, x, unit: float, frames: int | None):
+    def _forward(self, variables, x, unit: float, frames: int):
         spec = self.spec
         x = x.astype(jnp.float32) * unit
         x = (x - jnp.array(spec.offset)) / jnp.array(spec.scale)
@@ -184,7 +185,7 @@ class Predictor:
             " fill them, or train with data.nan='mask'"
         )
 
-    def _check_sides(self, shape: tuple, unit: float, frames: int | None) -> None:
+    def _check_sides(self, shape: tuple, unit: float, frames: int) -> None:
         """Says in one line what a model says in many about sides it cannot take."""
         trained = self.spec.height, self.spec.width
         if shape[2:4] == trained:

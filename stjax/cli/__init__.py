@@ -5,6 +5,7 @@ docstring is its help (see `stjax.cli.flagging`), and add one line to `COMMANDS`
 """
 
 import importlib
+import logging as stdlib_logging
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -69,6 +70,7 @@ def _dispatch(arguments: list[str]) -> int | None:
 
 def _run(call: Callable[[], int | None]) -> int:
     logging.set_verbosity(logging.WARNING)  # absl.app raises it to INFO
+    logging.get_absl_logger().addFilter(_worth_reading)
     try:
         return call() or 0
     except UserError as error:
@@ -83,6 +85,11 @@ def _run(call: Callable[[], int | None]) -> int:
     except Exception:
         traceback.print_exc()
         return 1
+
+
+def _worth_reading(record) -> bool:
+    """Orbax warns of how it is used here; what a user can do about is an error."""
+    return record.levelno >= stdlib_logging.ERROR or "orbax" not in record.pathname
 
 
 def _help() -> str:

@@ -5,11 +5,10 @@ there at once and needs no optional package.
 """
 
 import ast
-import importlib.util
 import inspect
 from pathlib import Path
 
-from stjax.errors import unknown
+import stjax
 
 
 def datasets(name: str = "", /) -> None:
@@ -61,11 +60,13 @@ def models(name: str = "", /) -> None:
     counts = {}
     for _, config in _configs():
         counts[config.model.name] = counts.get(config.model.name, 0) + 1
-    for name, (where, _) in sorted(registry.MODELS.items()):
+    for name, (where, preset) in sorted(registry.MODELS.items()):
         module, _, cls = where.partition(":")
-        known = counts.get(name, 0)
-        also = f" [{known} config{'s' * (known > 1)}]" if known else ""
-        _line(name, _first_line(module, cls) + also)
+        also = [f"{key}={value}" for key, value in preset.items()]
+        if known := counts.get(name, 0):
+            also.append("1 config" if known == 1 else f"{known} configs")
+        text = f" [{', '.join(also)}]" if also else ""
+        _line(name, _first_line(module, cls) + text)
     print("\nstjax models NAME tells fields, configs and parameter counts of one.")
 
 
@@ -91,14 +92,16 @@ def _field(name: str, annotation, default) -> str:
 
 def _first_line(module: str, cls: str) -> str:
     """The first line of a class docstring, without importing the module."""
-    found = importlib.util.find_spec(module)
-    if found is None:
+    path = Path(stjax.__file__).parent.joinpath(*module.split(".")[1:])
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    if not path.exists():
         return "(not there yet)"
-    tree = ast.parse(Path(found.origin).read_text())
-    for node in tree.body:
+    for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.ClassDef) and node.name == cls:
             return (ast.get_docstring(node) or "").split("\n")[0]
-    raise unknown("class", cls, [n.name for n in tree.body if hasattr(n, "name")])
+        if isinstance(node, ast.ImportFrom) and cls in [n.name for n in node.names]:
+            return _first_line(node.module, cls)
+    return "(not there yet)"
 
 
 def _configs():

@@ -21,7 +21,10 @@ def train(*, config: Config, workdir: str) -> None:
     """
     from stjax.training.loop import train
 
-    train(config, workdir)
+    if not train(config, workdir):
+        print(f"stopped before the end; the same command goes on with {workdir}")
+        return
+    print(f"wrote {workdir}/results.json and {workdir}/pictures/test.png")
 
 
 def evaluate(
