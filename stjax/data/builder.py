@@ -6,10 +6,10 @@ files that every reader, on any number of hosts, seeks in. Neither writing nor r
 """
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
+from etils import epath
 
 from stjax.data.base import Source
 from stjax.data.sources import open_source
@@ -26,7 +26,7 @@ def build(
     splits: Sequence[str] = SPLITS,
     compress: bool = False,
     **fields,
-) -> Path:
+) -> epath.Path:
     """Writes the clips of a source as ``out_dir/name/1.0.0``.
 
     Clips keep their order. A generated or disturbed clip is written as it comes for
@@ -34,7 +34,7 @@ def build(
 
     Args:
       name: of the source, see `stjax.data.sources`.
-      out_dir: where the folder ``name`` is made.
+      out_dir: where the folder ``name`` is made, here or on gs://.
       splits: those to write.
       compress: zlib for every clip: worth it for digits, not for weather.
       **fields: the source's fields (`data.*`).
@@ -45,7 +45,7 @@ def build(
     Raises:
       UserError: if the folder exists, or the source cannot be opened.
     """
-    folder = Path(out_dir).expanduser() / name / VERSION
+    folder = epath.Path(out_dir).expanduser() / name / VERSION
     if folder.exists():
         raise UserError(f"{folder} exists already; remove it or choose another out_dir")
     for split in splits:

@@ -19,6 +19,14 @@ class Segment:
     end: int
 
 
+def ending_windows(sequence: int, length: int, span: int, stride: int) -> Segment:
+    """The segment of a sequence whose last window ends with the sequence.
+
+    The rule of KTH and KITTI-Caltech: windows are laid from the last frame backwards.
+    """
+    return Segment(sequence, max(0, length - span) % stride, length)
+
+
 class Windows:
     """Random access to the windows of some segments; none crosses a border.
 

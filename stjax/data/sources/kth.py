@@ -9,7 +9,7 @@ from stjax.data.base import ClipSpec
 from stjax.data.frames import resize
 from stjax.data.reading import existing, open_image
 from stjax.data.sources.moving_digits import to_clip
-from stjax.data.windows import Segment, Windows
+from stjax.data.windows import Windows, ending_windows
 from stjax.errors import UserError
 
 # action -> frames between two windows; None: windows do not overlap.
@@ -76,9 +76,7 @@ class Kth:
                     continue
                 for first, last in _runs(clip):
                     step, n = stride or span, last - first + 1
-                    # The last window ends with the run.
-                    begin = (n - span) % step if n >= span else 0
-                    segments.append(Segment(len(self._runs), begin, n))
+                    segments.append(ending_windows(len(self._runs), n, span, step))
                     strides.append(step)
                     self._runs.append((str(clip), first))
         self._windows = Windows(segments, span, strides)

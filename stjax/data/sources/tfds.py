@@ -2,9 +2,9 @@
 
 import numpy as np
 import tensorflow_datasets
+from etils import epath
 
 from stjax.data.base import ClipSpec
-from stjax.data.reading import existing
 from stjax.errors import UserError
 
 
@@ -30,7 +30,9 @@ class Tfds:
         Raises:
           UserError: if there is no such data set or split, or it has other lengths.
         """
-        root = existing(path, "data.path")
+        root = epath.Path(path).expanduser()
+        if not root.exists():
+            raise UserError(f"data.path {root} does not exist; set data.path")
         found = sorted(root.glob("dataset_info.json")) or sorted(
             p for depth in ("*", "*/*") for p in root.glob(f"{depth}/dataset_info.json")
         )
