@@ -52,7 +52,7 @@ def miniature(config: ConfigDict | None = None) -> ConfigDict:
         config.data.source = "moving_digits"
         del config.data["holdout"]
         config.data.update(t_in=2, t_out=2, batch=2, workers=0, train_clips=8)
-        config.data.update(eval_clips=3, size=64)
+        config.data.update(eval_clips=3, size=16, digit_size=7)
         config.train.update(steps=2, eval_every=2)
         config.mesh.data = 1
     return config

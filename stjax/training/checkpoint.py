@@ -46,7 +46,7 @@ class Checkpoints:
             },
             options=ocp.CheckpointManagerOptions(
                 create=create,
-                read_only=not create,
+                cleanup_tmp_directories=create,  # left by a run that was killed
                 best_fn=_quality,
                 preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep),
             ),

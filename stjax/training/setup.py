@@ -10,7 +10,7 @@ from flax import linen as nn
 from stjax.data.base import ClipSpec, Source
 from stjax.losses import create_loss
 from stjax.optim import Optimizer, create_optimizer
-from stjax.sharding.mesh import make_mesh
+from stjax.sharding.mesh import batch_sharding, make_mesh
 from stjax.training import inputs
 from stjax.training.checkpoint import Checkpoints
 from stjax.training.initial import initial_variables
@@ -69,6 +69,8 @@ def prepare(config: ml_collections.ConfigDict) -> Setup:
     mesh = make_mesh(**config.mesh)
     splits = dict.fromkeys(("train", "test", config.train.select_on))
     sources = {split: inputs.open_split(config, split) for split in splits}
+    spec = sources["train"].spec
+    batch_sharding(mesh, (config.data.batch, *spec.input_shape))  # or an error
     steps, epoch = inputs.length(config, len(sources["train"]))
     tx = create_optimizer(
         **config.optim.to_dict(), total_steps=steps, steps_per_epoch=epoch
@@ -77,7 +79,7 @@ def prepare(config: ml_collections.ConfigDict) -> Setup:
         config=config,
         mesh=mesh,
         sources=sources,
-        model=build_model(config, sources["train"].spec),
+        model=build_model(config, spec),
         tx=tx,
         loss=create_loss(**config.loss.to_dict()),
         steps=steps,
