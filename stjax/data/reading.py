@@ -21,6 +21,10 @@ Process = Callable[[np.ndarray], np.ndarray]
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 
 
+# What to do about a file that opens, but fails in the middle.
+LATE = "repair or remove it, or set data.bad=replace"
+
+
 class Reader(Protocol):
     """Random access to the frames of some sequences."""
 
@@ -56,18 +60,6 @@ class Skips:
                 " data.skip_unreadable=True"
             )
         self.names.append(str(name))
-
-    def replaced(self, error: UserError) -> None:
-        """Notes a clip that failed late, once, and lets another one take its place.
-
-        Raises:
-          UserError: the error, unless skipping was asked for.
-        """
-        if not self.allowed:
-            raise error
-        if str(error) not in self.names:
-            self.names.append(str(error))
-            logging.warning("replaced a clip: %s", error)
 
     def report(self) -> None:
         """Warns once, with the count and the first names."""
@@ -158,7 +150,7 @@ class ImageReader:
             try:
                 image = open_image(path)
             except OSError as error:
-                raise UserError(f"cannot read {path}: {error}") from error
+                raise UserError(f"cannot read {path}: {error}; {LATE}") from error
             if image.shape[-1] != len(self.channels):
                 image = np.repeat(image, 3, -1)
             images.append(image)

@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from stjax.data.reading import Process, Skips, default_channels
+from stjax.data.reading import LATE, Process, Skips, default_channels
 from stjax.errors import UserError
 
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
@@ -167,11 +167,13 @@ class VideoReader:
             except UserError:  # from process
                 raise
             except (OSError, ValueError, av.FFmpegError) as error:
-                raise UserError(f"cannot decode {index.path}: {error}") from error
+                raise UserError(
+                    f"cannot decode {index.path}: {error}; {LATE}"
+                ) from error
             lost = [k for k in missing if found[k] is None]
             if lost:
                 raise UserError(
                     f"cannot decode frame {lost[0]} of {index.length} of {index.path}:"
-                    " the file is damaged; repair or remove it"
+                    f" it is damaged; {LATE}"
                 )
         return np.stack([found[k] for k in frames])

@@ -162,17 +162,15 @@ def test_unreadable_frames_are_skipped_only_when_asked(tmp_path):
         assert (np.diff(np.asarray(numbers, int)) == 1).all()
 
 
-def test_a_frame_that_fails_late_is_replaced_when_asked(tmp_path):
+def test_a_frame_that_fails_late_is_an_error_of_its_clip(tmp_path):
     images(tmp_path, 40, mode="L")
     whole = (tmp_path / "frame_5.png").read_bytes()
     (tmp_path / "frame_5.png").write_bytes(whole[:50])  # the header is whole
-    fields = {"path": tmp_path, "t_in": 1, "t_out": 1, "fractions": (1, 0, 0)}
-    with pytest.raises(UserError, match="frame_5.png"):
-        clip(Files(**fields), 5)
-    source = Files(**fields, skip_unreadable=True)
-    c = clip(source, 5)
-    assert c["target"][0, 0, 0, 0] == c["input"][0, 0, 0, 0] + 1
-    assert len(source.skipped) == 1 and "frame_5.png" in source.skipped[0]
+    source = Files(path=tmp_path, t_in=1, t_out=1)
+    with pytest.raises(UserError, match=r"frame_5.png.*data\.bad=replace") as error:
+        clip(source, 5)
+    one_line(error)
+    assert clip(source, 7)["target"][0, 0, 0, 0] == 8
 
 
 def test_mixed_sizes(tmp_path):

@@ -44,11 +44,11 @@ def test_clips(folder):
     assert numbers(test.clip(0, RNG)) == list(range(0, 16, 2))
     train = open_source("kinetics", path=folder, size=32)
     starts = set()
-    for k in range(30):
+    for k in range(12):
         got = numbers(train.clip(k % 2, np.random.default_rng(k)))
         assert np.diff(got).tolist() == [2] * 7
         starts.add(got[0])
-    assert len(starts) > 8 and max(starts) <= 40 - 15
+    assert len(starts) > 4 and max(starts) <= 40 - 15
     long = open_source("kinetics", "validation", path=folder, size=32, frame_step=8)
     assert numbers(long.clip(0, RNG)) == [0, 8, 16, 24, 32, 39, 39, 39]
     np.testing.assert_allclose(np.divide(train.spec.offset, 255), (0.485, 0.456, 0.406))
@@ -59,13 +59,12 @@ def test_missing_and_damaged_videos(folder):
     source = open_source("kinetics", path=folder, size=32)
     with pytest.raises(UserError, match="cannot read .*a-id"):
         source.clip(0, RNG)
-    source = open_source("kinetics", path=folder, size=32, skip_unreadable=True)
-    numbers(source.clip(0, RNG))
-    assert len(source.skipped) == 1
+    numbers(source.clip(1, RNG))
     (folder / "train" / "a-id_000003_000013.mp4").unlink()
     with pytest.raises(UserError, match="no such file"):
         open_source("kinetics", path=folder)
-    assert len(open_source("kinetics", path=folder, skip_unreadable=True)) == 1
+    source = open_source("kinetics", path=folder, skip_unreadable=True)
+    assert len(source) == len(source.skipped) == 1
     (folder / "annotations" / "val.csv").write_text("name\na\n")
     with pytest.raises(UserError, match="expected columns"):
         open_source("kinetics", "validation", path=folder)

@@ -59,8 +59,9 @@ class Files:
       target_variables: NetCDF/Zarr variables to predict; the others are only inputs.
       target_channels: names or numbers of channels to predict; None for all.
       metric_space: ``"model"`` or ``"raw"`` (None: raw for NetCDF and Zarr).
-      skip_unreadable: leave out files that cannot be read; ``skipped`` names them,
-        and a warning. A clip that fails later is replaced by another one.
+      skip_unreadable: leave out files that cannot be opened; ``skipped`` and a warning
+        name them. (What fails later, in the middle of a file, is an error of that
+        clip; see `data.bad` of `stjax.data.pipeline`.)
 
     Raises:
       UserError: for a path, variable, size or length that does not work out.
@@ -230,18 +231,9 @@ class Files:
     def clip(self, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Window ``index``; ``rng`` is not used."""
         del rng
-        n = len(self)
-        for attempt in range(8):
-            # Not the neighbours: they show the same frames.
-            sequence, start = self._windows[(index + attempt * (n // 8 + 1)) % n]
-            frames = range(start, start + self._span, self._step)
-            try:
-                clip = self._reader.read(sequence, frames, self._process)
-                break
-            except UserError as error:
-                self._skips.replaced(error)
-        else:
-            raise UserError(f"clip {index} and 7 others cannot be read")
+        sequence, start = self._windows[index]
+        frames = range(start, start + self._span, self._step)
+        clip = self._reader.read(sequence, frames, self._process)
         target = clip[self._t_in :]
         if self.spec.target_channels is not None:
             target = target[..., list(self.spec.target_channels)]

@@ -6,7 +6,7 @@ import numpy as np
 
 from stjax.data.base import ClipSpec
 from stjax.data.frames import resize
-from stjax.data.reading import existing, open_image
+from stjax.data.reading import LATE, existing, open_image
 from stjax.data.sources.moving_digits import to_clip
 from stjax.errors import UserError
 
@@ -87,7 +87,7 @@ class Human:
         try:
             frame = open_image(file)
         except OSError as error:
-            raise UserError(f"cannot read {file}: {error}") from error
+            raise UserError(f"cannot read {file}: {error}; {LATE}") from error
         size = (self.spec.height, self.spec.width)
         frame = resize(frame, size, "cubic", antialias=False)
         return frame[..., ::-1] if self._bgr else frame

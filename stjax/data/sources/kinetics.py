@@ -8,7 +8,7 @@ import numpy as np
 
 from stjax.data.base import ClipSpec
 from stjax.data.frames import FrameProcess
-from stjax.data.reading import Skips, existing
+from stjax.data.reading import LATE, Skips, existing
 from stjax.data.sources.moving_digits import to_clip
 from stjax.data.video import VideoIndex, decode, index_video
 from stjax.errors import UserError
@@ -48,9 +48,9 @@ class Kinetics:
           t_out: target frames.
           frame_step: every how many frames one is taken.
           size: side of the frames.
-          skip_unreadable: leave out videos that are missing (some always are), and
-            put another clip in the place of one that cannot be decoded; both are
-            counted and named in a warning and in ``skipped``.
+          skip_unreadable: leave out videos that are missing (some always are);
+            ``skipped`` and a warning name them. For damaged ones see `data.bad` of
+            `stjax.data.pipeline`.
 
         Raises:
           UserError: for a missing list or, unless skipped, video.
@@ -80,7 +80,7 @@ class Kinetics:
 
     @property
     def skipped(self) -> list[str]:
-        """What was left out or replaced."""
+        """Videos that were left out."""
         return self._skips.names
 
     def __len__(self) -> int:
@@ -89,13 +89,7 @@ class Kinetics:
     def clip(self, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """See `stjax.data.base.Source`."""
         place = rng.random() if self._random else 0.0
-        for attempt in range(8):
-            path = self._videos[(index + attempt) % len(self)]
-            try:
-                return to_clip(self._read(path, place), self.spec.t_in)
-            except UserError as error:
-                self._skips.replaced(error)
-        raise UserError(f"clip {index} and the 7 after it cannot be read")
+        return to_clip(self._read(self._videos[index], place), self.spec.t_in)
 
     def _read(self, path: Path, place: float) -> np.ndarray:
         n = self.spec.t_in + self.spec.t_out
@@ -111,7 +105,7 @@ class Kinetics:
             }
             return np.stack([frames[k] for k in wanted.tolist()])
         except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise UserError(f"cannot read {path}: {error!r}") from error
+            raise UserError(f"cannot read {path}: {error!r}; {LATE}") from error
 
 
 @functools.lru_cache(maxsize=4096)

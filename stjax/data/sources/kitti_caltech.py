@@ -9,7 +9,7 @@ from stjax.data.base import ClipSpec
 from stjax.data.frames import FrameProcess
 from stjax.data.hickles import hickle_array, hickle_words
 from stjax.data.norpix import index_seq, read_seq
-from stjax.data.reading import existing, natural
+from stjax.data.reading import LATE, existing, natural
 from stjax.data.sources.moving_digits import to_clip
 from stjax.data.windows import Windows, ending_windows
 from stjax.errors import UserError
@@ -239,5 +239,5 @@ class SeqFrames:
             try:
                 frames.append(self._process(read_seq(*place)))
             except OSError as error:
-                raise UserError(f"cannot read {place[0]}: {error}") from error
+                raise UserError(f"cannot read {place[0]}: {error}; {LATE}") from error
         return np.stack(frames)

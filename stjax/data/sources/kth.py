@@ -7,7 +7,7 @@ import numpy as np
 
 from stjax.data.base import ClipSpec
 from stjax.data.frames import resize
-from stjax.data.reading import existing, open_image
+from stjax.data.reading import LATE, existing, open_image
 from stjax.data.sources.moving_digits import to_clip
 from stjax.data.windows import Windows, ending_windows
 from stjax.errors import UserError
@@ -101,7 +101,7 @@ class Kth:
             try:
                 frame = open_image(file)[..., :1]
             except OSError as error:
-                raise UserError(f"cannot read {file}: {error}") from error
+                raise UserError(f"cannot read {file}: {error}; {LATE}") from error
             size = (self.spec.height, self.spec.width)
             frames.append(resize(frame, size, antialias=False))
         return to_clip(np.stack(frames), self.spec.t_in)
