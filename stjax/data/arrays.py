@@ -75,7 +75,7 @@ def _unpack(path: str | Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo)
     folder = Path(tempfile.gettempdir(), f"stjax-{key}")
     out = folder / member.filename
     if not out.exists():
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         part = out.with_suffix(f".{os.getpid()}")
         with archive.open(member) as source, part.open("wb") as target:
             shutil.copyfileobj(source, target, 1 << 20)

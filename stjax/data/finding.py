@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stjax.data.arrays import ArrayReader
-from stjax.data.grids import GRIDS, GridReader
+from stjax.data.grids import GRIDS, GridReader, is_zarr
 from stjax.data.reading import (
     IMAGES,
     ImageReader,
@@ -33,8 +33,8 @@ def find_files(path: str, format: str | None) -> tuple[str, list[Path]]:
     if format is not None and format not in FORMATS:
         raise unknown("data.format", format, FORMATS)
     root = existing(path, "data.path")
-    if root.is_file() or root.suffix == ".zarr":
-        kind = format or _format_of(root)
+    if root.is_file() or is_zarr(root):
+        kind = format or ("grid" if root.is_dir() else _format_of(root))
         if kind is None or kind == "images":
             known = ", ".join(s for f in FORMATS for s in FORMATS[f] if f != "images")
             raise UserError(f"{root}: unknown format; expected a folder or {known}")

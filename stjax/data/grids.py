@@ -17,6 +17,12 @@ GRIDS = (".nc", ".nc4", ".cdf", ".netcdf", ".h5", ".hdf5", ".zarr")
 Levels = Sequence[float] | Literal["last"] | None
 
 
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is a Zarr store."""
+    inside = (".zgroup", ".zmetadata", "zarr.json")
+    return path.suffix == ".zarr" or any((path / name).exists() for name in inside)
+
+
 def import_xarray():
     """The xarray module.
 
@@ -38,7 +44,7 @@ def open_grid(path: str | Path):
     Times are not decoded: calendars of climate models (360 days) need no more.
     """
     fields = {}
-    if Path(path).suffix == ".zarr":
+    if is_zarr(Path(path)):
         # Left to guess, xarray warns of a store without consolidated metadata.
         consolidated = Path(path, ".zmetadata").exists()
         fields = {"engine": "zarr", "consolidated": consolidated}

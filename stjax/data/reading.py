@@ -47,8 +47,8 @@ class Skips:
         self.allowed = allowed
         self.names: list[str] = []
 
-    def add(self, name: str | Path, reason: object) -> None:
-        """Notes one unreadable file.
+    def add(self, name: str | Path, reason: object, what: str = "cannot read") -> None:
+        """Notes one unreadable (or unusable) file.
 
         Raises:
           UserError: unless skipping was asked for.
@@ -56,7 +56,7 @@ class Skips:
         reason = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
         if not self.allowed:
             raise UserError(
-                f"cannot read {name}: {reason}; repair or remove it, or set"
+                f"{what} {name}: {reason}; repair or remove it, or set"
                 " data.skip_unreadable=True"
             )
         self.names.append(str(name))

@@ -192,11 +192,13 @@ def test_bad_input_is_one_line(tmp_path):
     for fields, words in [
         ({"path": "nowhere"}, "does not exist"),
         ({"path": tmp_path / "empty"}, "holds no"),
-        ({"path": tmp_path / "short.npy"}, "too short.*needs 20"),
+        ({"path": tmp_path / "short.npy"}, "cannot use .*too short.*needs 20"),
         ({"path": tmp_path / "text.npy"}, "cannot read .*text.npy"),
         ({"path": tmp_path / "short.npy", "format": "vidoe"}, "video"),
         ({"path": tmp_path / "short.npy", "fractions": (1, 1, 0)}, "sum to 1"),
         ({"path": tmp_path / "short.npy", "t_in": 0}, "at least 1"),
+        ({"path": tmp_path / "short.npy", "size": (64,)}, "height, width"),
+        ({"path": tmp_path / "short.npy", "crop": (2, 2)}, "top, left, height, width"),
         ({"path": tmp_path / "short.npy", "split_by": "day"}, "time"),
     ]:
         with pytest.raises(UserError, match=words) as error:
@@ -218,12 +220,15 @@ def test_grid_with_levels_and_target_variables(tmp_path):
     )
     data.to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
     data.to_zarr(tmp_path / "a.zarr", zarr_format=2)
-    data.to_zarr(tmp_path / "b.zarr", consolidated=False)
-    for path in (tmp_path / "a.nc", tmp_path / "a.zarr", tmp_path / "b.zarr"):
-        fields = {"path": path, "variable": ["t", "u"], "t_in": 2, "t_out": 1}
+    data.to_zarr(tmp_path / "store", consolidated=False)
+    for path in (tmp_path / "a.nc", tmp_path / "a.zarr", tmp_path / "store"):
+        fields = {"path": path, "variable": "t,u", "t_in": 2, "t_out": 1}
         source = pickle.loads(pickle.dumps(Files(**fields, target_variables=["t"])))
         assert source.spec.channels == ("t_500", "t_850", "u")
         assert source.spec.target_channels == (0, 1)
+        one = Files(**fields, levels=[850])
+        np.testing.assert_array_equal(clip(one)["input"][..., 0], t[:2, 1])
+        assert one.spec.channels == ("t_850", "u")
         c = clip(source, 3)
         np.testing.assert_array_equal(c["input"][..., 1], t[3:5, 1])
         np.testing.assert_array_equal(c["input"][..., 2], u[3:5])

@@ -104,6 +104,10 @@ def test_caltech(tmp_path):
     expected = 2 * (3 * np.arange(3, 14) + 2)
     assert abs(video[:, 60, 80, 0] - expected).max() <= 2
     assert (video[..., 2] > 190).all()  # blue stays blue
+    swapped = open_source("kitti_caltech", "test", path=tmp_path, bgr=True)
+    np.testing.assert_array_equal(
+        swapped.clip(0, RNG)["target"], clip["target"][..., ::-1]
+    )
     selected = open_source("kitti_caltech", "validation", path=tmp_path, holdout=0)
     assert len(selected) == 3
 
@@ -114,7 +118,8 @@ def test_the_cache_of_openstl_and_the_npy_files(tmp_path):
     np.save(tmp_path / "a" / "caltech" / "data_cache.npy", frames(30))
     np.save(tmp_path / "a" / "caltech" / "indices_cache.npy", np.array([19, 8], "i4"))
     test = open_source("kitti_caltech", "test", path=tmp_path / "a")
-    np.testing.assert_array_equal(test.clip(1, RNG)["target"], frames(30)[18:19])
+    rgb = frames(30)[18:19, ..., ::-1]  # the cache is bgr
+    np.testing.assert_array_equal(test.clip(1, RNG)["target"], rgb)
     folder = tmp_path / "b" / "kitticaltech_npy"
     folder.mkdir(parents=True)
     for part in ("train", "test"):

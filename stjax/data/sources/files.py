@@ -36,8 +36,8 @@ class Files:
       split: ``"train"``, ``"validation"`` or ``"test"``.
       path: a file, or a folder of files of one format.
       format: ``"array"``, ``"video"``, ``"images"`` or ``"grid"``; None: by name.
-      variable: NetCDF/Zarr variables (one name or several), or the array of an .npz;
-        None: the only one.
+      variable: NetCDF/Zarr variables (one name or several, also as ``"u,v"``), or the
+        array of an .npz; None: the only one.
       levels: which levels of NetCDF/Zarr variables that have some; None for all.
       layout: axes of an array as letters of ``"NTHWC"``, such as ``"NTCHW"``; None:
         from its number of axes (4 axes: [T,H,W,C] if the last is at most 4 long,
@@ -101,14 +101,11 @@ class Files:
             )
         self._step, self._t_in, self._t_out = frame_step, t_in, t_out
         self._span = (t_in + t_out - 1) * frame_step + 1
-        self._process = FrameProcess(
-            None if crop is None else tuple(crop),
-            channels,
-            None if size is None else tuple(size),
-            fit,
-        )
+        crop = _numbers("crop", crop, "top, left, height, width")
+        size = _numbers("size", size, "height, width")
+        self._process = FrameProcess(crop, channels, size, fit)
         self._skips = Skips(skip_unreadable)
-        variables = [variable] if isinstance(variable, str) else variable
+        variables = _names(variable)
         kind, paths = find_files(path, format)
         self._reader = make_reader(kind, paths, self._skips, variables, layout, levels)
         if not self._reader.lengths:
@@ -118,7 +115,7 @@ class Files:
         self.spec = self._make_spec(
             segments["train"],
             value_range,
-            self._targets(target_variables, target_channels),
+            self._targets(_names(target_variables), target_channels),
             metric_space or ("raw" if kind == "grid" else "model"),
         )
         self._skips.report()
@@ -154,6 +151,7 @@ class Files:
                 f" {self._reader.lengths[s.sequence]} frames are in split {split!r}"
                 f" (data.split_by={by!r}), a clip needs {self._span}; lower t_in, t_out"
                 " or frame_step",
+                "cannot use",
             )
         if not kept:
             raise UserError(
@@ -238,3 +236,18 @@ class Files:
         if self.spec.target_channels is not None:
             target = target[..., list(self.spec.target_channels)]
         return {"input": clip[: self._t_in], "target": target}
+
+
+def _names(names: str | Sequence[str] | None) -> list[str] | None:
+    if names is None:
+        return None
+    return names.split(",") if isinstance(names, str) else list(names)
+
+
+def _numbers(field: str, values: Sequence[int] | None, meaning: str):
+    if values is None:
+        return None
+    values = tuple(values) if isinstance(values, Sequence) else (values,)
+    if len(values) != len(meaning.split(", ")) or min(values) < 0:
+        raise UserError(f"data.{field}={values}: expected ({meaning})")
+    return values

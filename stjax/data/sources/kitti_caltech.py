@@ -30,8 +30,9 @@ class KittiCaltech:
     - ``kitticaltech_npy/{train,test}_{data,idx}.npy``: frames, and the first frame of
       each window.
 
-    Windows do not overlap; the last one of a recording ends with it. Frames are rgb;
-    OpenSTL reads Caltech as bgr, but KITTI as rgb.
+    Windows do not overlap; the last one of a recording ends with it. Frames are rgb.
+    OpenSTL reads KITTI as rgb, but Caltech as bgr, which its published numbers are of
+    (``bgr=True``); its cache holds bgr; its .npy files are taken as they are.
 
     The published protocol has no validation and selects the model on the test clips.
     Here ``validation`` is ``X_val.hkl``, or, without it, the last ``holdout``
@@ -47,6 +48,7 @@ class KittiCaltech:
         t_in: int = 10,
         t_out: int = 1,
         holdout: int = 2,
+        bgr: bool = False,
     ):
         """Opens one split.
 
@@ -56,15 +58,17 @@ class KittiCaltech:
           t_in: input frames.
           t_out: target frames.
           holdout: training recordings kept for validation.
+          bgr: Caltech's frames as blue, green, red.
 
         Raises:
           UserError: for files missing or damaged.
         """
-        root, span = existing(path, "data.path"), t_in + t_out
+        root, span, self._flip = existing(path, "data.path"), t_in + t_out, False
         wanted = "test" if (split, holdout) == ("validation", 0) else split
         if (root / "kitti_hkl").is_dir():
             if wanted == "test":
                 self._frames, self._starts = _caltech(root / "caltech", span)
+                self._flip = bgr != isinstance(self._frames, NpyFrames)
             else:
                 self._frames, self._starts = _kitti(root, wanted, span, holdout)
         elif (root / "kitticaltech_npy").is_dir():
@@ -100,7 +104,8 @@ class KittiCaltech:
         del rng
         start = self._starts[index]
         span = self.spec.t_in + self.spec.t_out
-        return to_clip(self._frames.read(start, start + span), self.spec.t_in)
+        video = self._frames.read(start, start + span)
+        return to_clip(video[..., ::-1] if self._flip else video, self.spec.t_in)
 
 
 class _Frames(Protocol):
