@@ -58,7 +58,7 @@ def test_divergence_equals_openstl(pair, key, tau, frames, rtol):
 
 def test_divergence_gradient_equals_openstl(pair):
     pred, true, values = pair
-    grad = jax.grad(lambda p: differential_divergence(p, true).mean())(pred)
+    grad = jax.jit(jax.grad(lambda p: differential_divergence(p, true).mean()))(pred)
     expected = channels_last(values["reg_grad"])
     error = jnp.abs(grad - expected).max() / jnp.abs(expected).max()
     assert error <= 1e-4
@@ -113,7 +113,7 @@ def test_masked_divergence(reduction):
         return differential_divergence(p, target, mask=valid, reduction=reduction)
 
     np.testing.assert_allclose(loss(pred), expected, rtol=1e-5)
-    grad = jax.grad(lambda p: loss(p).sum())(pred)
+    grad = jax.jit(jax.grad(lambda p: loss(p).sum()))(pred)
     assert jnp.isfinite(grad).all()
     np.testing.assert_array_equal(grad[~valid], 0)
 
@@ -135,7 +135,7 @@ def test_masked_errors(name):
 @pytest.mark.parametrize("name", ["mse", "mae", "mse_mae", "mse_divergence"])
 def test_nothing_valid_costs_nothing(name):
     pred, target = random_pair()
-    loss = create_loss(name)
+    loss = jax.jit(create_loss(name))
     mask = np.ones_like(target)
     mask[1] = 0
     np.testing.assert_array_equal(loss(pred, target, mask)[1], 0)

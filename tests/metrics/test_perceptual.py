@@ -76,7 +76,7 @@ def files(tmp_path_factory):
     return folder, state
 
 
-@pytest.mark.parametrize(("channels", "size"), [(1, (64, 64)), (3, (31, 40))])
+@pytest.mark.parametrize(("channels", "size"), [(1, (40, 36)), (3, (31, 40))])
 def test_equals_the_formula(files, channels, size):
     folder, state = files
     weights = read_lpips(folder / "alexnet.npz", folder / "alex.npz", version=None)
@@ -90,7 +90,9 @@ def test_equals_the_formula(files, channels, size):
     assert summarise(*metric.fn(target, target), metric).value < 1e-9
     half = np.ones(target.shape, np.uint8)
     half[:, :, size[0] // 2 :] = 0
-    numerator, denominator = metric.fn(pred, np.where(half, target, np.nan), half)
+    numerator, denominator = jax.jit(metric.fn)(
+        pred, np.where(half, target, np.nan), half
+    )
     black = [np.where(half, frames, 0) for frames in (np.clip(pred, 0, 1), target)]
     expected = lpips_in_torch(*black, state)
     np.testing.assert_allclose(numerator, expected, rtol=1e-5)
