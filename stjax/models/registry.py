@@ -11,6 +11,7 @@ from stjax.errors import unknown
 MODELS: dict[str, tuple[str, dict]] = {
     "simvp": ("stjax.models.simvp:SimVP", {"translator": "gsta"}),
     "tau": ("stjax.models.simvp:SimVP", {"translator": "tau"}),
+    "predformer": ("stjax.models.predformer:PredFormer", {}),
     "convlstm": ("stjax.models.recurrent:ConvLSTM", {}),
     "predrnn": ("stjax.models.recurrent:PredRNN", {}),
     "predrnnpp": ("stjax.models.recurrent:PredRNNpp", {}),
