@@ -19,10 +19,10 @@ def get_config(variant: str | None = None) -> ConfigDict:
         config.name = "tau/moving_digits"
         config.model = {
             "name": "tau",
-            "hid_s": 16,
+            "hid_s": 8,
             "hid_t": 64,
             "n_s": 2,
-            "n_t": 3,
+            "n_t": 4,
             "mlp_ratio": 4.0,
             "drop_path_rate": 0.0,
         }

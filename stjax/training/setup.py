@@ -108,4 +108,8 @@ def first_state(
         variables = initial_variables(config.train.init_from, model, abstract.variables)
         start = jax.jit(lambda v: create_state(v, setup.tx), out_shardings=shardings)
         return start(jax.device_get(variables)), shardings
-    return jax.jit(fresh, out_shardings=shardings)(), shardings
+    # Runs once, and XLA:CPU would take long to optimise all the random numbers.
+    on_cpu = setup.mesh.devices.flat[0].platform == "cpu"
+    options = {"xla_backend_optimization_level": 0} if on_cpu else None
+    start = jax.jit(fresh, out_shardings=shardings, compiler_options=options)
+    return start(), shardings

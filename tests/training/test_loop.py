@@ -7,7 +7,6 @@ from conftest import tiny_config
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import stjax
-from stjax.config import load_config
 from stjax.convert import to_torch
 from stjax.errors import UserError
 from stjax.training import inputs, setup
@@ -213,9 +212,3 @@ def test_more_devices_than_clips(tiny, tmp_path):
     tiny.mesh.data = 8
     with pytest.raises(UserError, match="a batch of 2 cannot be split over 8"):
         stjax.train(tiny, tmp_path)
-
-
-def test_miniature_of_moving_mnist_takes_a_step(tmp_path):
-    config = load_config("tau/moving_mnist:miniature")
-    config.train.update(steps=1, eval_every=1)
-    assert stjax.train(config, tmp_path)["best_step"] == 1
