@@ -46,12 +46,14 @@ def _input_shape(model: nn.Module, state: StateDict) -> tuple[int, int, int, int
             f"{key} has {state[key].shape[axis]} channels, not a multiple of "
             f"{model.patch**2}: is patch_size={model.patch} the checkpoint's?"
         )
-    height, width = _map_sides(state)
+    height, width = _map_sides(model, state)
     return 1, height * model.stride, width * model.stride, channels
 
 
-def _map_sides(state: StateDict) -> tuple[int, int]:
+def _map_sides(model: nn.Module, state: StateDict) -> tuple[int, int]:
     """Sides of the maps that parameters cover; any will do where none does."""
+    if hasattr(model, "window_size"):
+        return model.window_size, model.window_size
     for key, value in state.items():
         if value.ndim == 3 or re.search(r"_norm_c_t\.weight$", key):
             return value.shape[-2:]
