@@ -128,7 +128,8 @@ def _rows(
     size = np.abs(difference[np.isfinite(difference)])
     # Nearly all errors fit; never so far enlarged that noise looks like an error.
     most = low_high[1] - low_high[0]
-    limit = max(np.quantile(size, 0.998) if size.size else 0.0, 0.05 * most, 1e-12)
+    limit = np.quantile(size, 0.998) if size.size else 0.0
+    limit = max(min(limit, most), 0.05 * most, 1e-12)
     rows.append(("Difference", colour_difference(difference, limit), start))
     note = f"Difference = prediction - truth: blue -{limit:.3g}, red +{limit:.3g}"
     return rows, note
@@ -160,17 +161,22 @@ def strip(
     Returns:
       uint8 [height, width, 3].
     """
-    from PIL import Image, ImageDraw
-
     input, prediction = _as_clip("input", input), _as_clip("prediction", prediction)
     if target is not None:
         target = _as_clip("target", target)[: len(prediction)]
     rows, note = _rows(input, prediction, target, value_range, cmap)
-    ch, cw = _cell(*prediction.shape[1:3], _CELL)
-    label, small = _font(16), _font(12)
-    left = 30 + max(round(label.getlength(name)) for name, _, _ in rows)
     picks = [_pick(len(input), columns)]
     picks += [_pick(len(prediction), columns)] * (len(rows) - 1)
+    return _sheet(rows, picks, _cell(*prediction.shape[1:3], _CELL), note)
+
+
+def _sheet(rows: list, picks: list, cell: tuple[int, int], note: str) -> np.ndarray:
+    """Draws the picked frames of rows (label, frames, first number) and a note."""
+    from PIL import Image, ImageDraw
+
+    ch, cw = cell
+    label, small = _font(16), _font(12)
+    left = 30 + max(round(label.getlength(name)) for name, _, _ in rows)
     width = left + max(map(len, picks)) * (cw + _GAP) + _MARGIN
     width = max(width, left + round(small.getlength(note)) + _MARGIN)
     # Frame numbers stand over the input and over the first row of the future.
@@ -211,41 +217,40 @@ def animate(
     Returns:
       uint8 [T_in + T_out, height, width, 3].
     """
-    from PIL import Image, ImageDraw
-
     input, prediction = _as_clip("input", input), _as_clip("prediction", prediction)
     if target is not None:
         target = _as_clip("target", target)[: len(prediction)]
     rows, _ = _rows(input, prediction, target, value_range, cmap)
-    (_, shown, _), *panels = rows
-    t_in, total = len(input), len(input) + len(prediction)
-    ch, cw = _cell(*prediction.shape[1:3], 160)
+    cell = _cell(*prediction.shape[1:3], 160)
+    total = len(input) + len(prediction)
+    return np.stack([_moment(rows, len(input), t, cell) for t in range(total)])
+
+
+def _moment(rows: list, t_in: int, t: int, cell: tuple[int, int]) -> np.ndarray:
+    """Frame t of an animation."""
+    from PIL import Image, ImageDraw
+
+    (_, input, _), *panels = rows
+    (ch, cw), future = cell, t - t_in
     label, small = _font(15), _font(12)
-    cw_panel = max(cw, 92)
-    width = 12 + len(panels) * (cw_panel + 12)
-    frames = []
-    for t in range(total):
-        sheet = Image.new("RGB", (width, 30 + ch + 30), _PAPER)
-        draw = ImageDraw.Draw(sheet)
-        for i, (name, rgb, _) in enumerate(panels):
-            x = 12 + i * (cw_panel + 12)
-            draw.text((x + cw_panel / 2, 16), name, _INK, label, "mm")
-            x += (cw_panel - cw) // 2
-            future = t - t_in
-            if future < 0 and name != "Difference":
-                picture = shown[t]
-            elif 0 <= future < len(rgb):
-                picture = rgb[future]
-            else:
-                picture = None
-            if picture is not None:
-                picture = Image.fromarray(_rescale(picture, (ch, cw)))
-                sheet.paste(picture, (x, 30))
-            draw.rectangle((x - 1, 29, x + cw, 30 + ch), outline=_EDGE)
-        what = "input" if t < t_in else "predicted"
-        draw.text((12, 46 + ch), f"frame {t + 1}: {what}", _FAINT, small, "lm")
-        frames.append(np.asarray(sheet))
-    return np.stack(frames)
+    wide = max(cw, 92)  # room for the longest label
+    sheet = Image.new("RGB", (12 + len(panels) * (wide + 12), ch + 60), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for i, (name, frames, _) in enumerate(panels):
+        x = 12 + i * (wide + 12)
+        draw.text((x + wide / 2, 16), name, _INK, label, "mm")
+        x += (wide - cw) // 2
+        picture = None
+        if future < 0:
+            picture = None if name == "Difference" else input[t]
+        elif future < len(frames):
+            picture = frames[future]
+        if picture is not None:
+            sheet.paste(Image.fromarray(_rescale(picture, cell)), (x, 30))
+        draw.rectangle((x - 1, 29, x + cw, 30 + ch), outline=_EDGE)
+    what = "input" if future < 0 else "predicted"
+    draw.text((12, 46 + ch), f"frame {t + 1}: {what}", _FAINT, small, "lm")
+    return np.asarray(sheet)
 
 
 def save_gif(

@@ -330,6 +330,15 @@ def test_empty_and_truncated_clips(wrong, workdir, tmp_path, suffix):
     assert "truncated or corrupt" in wrong(*predict)
 
 
+def test_a_file_where_a_folder_should_be(wrong, workdir, tmp_path):
+    (tmp_path / "file").write_text("")
+    line = wrong("train", DIGITS, f"--workdir={tmp_path}/file")
+    assert str(tmp_path / "file") in line
+    values = save(tmp_path / "c.npy", clip())
+    output = f"--output={tmp_path}/file"
+    assert "file" in wrong("predict", f"--workdir={workdir}", values, output)
+
+
 def test_workdirs_that_cannot_be_loaded(wrong, workdir, tmp_path):
     input = save(tmp_path / "c.npy", clip())
     assert "has no config.json" in wrong("predict", f"--workdir={tmp_path}", input)

@@ -28,6 +28,9 @@ COMMANDS = {
 _USER_ERROR = 2  # exit statuses
 _INTERRUPTED = 130
 
+# What is wrong with a path that was given, found where it is used.
+_PATH_ERRORS = (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs a command and exits: 0, 1 on failure, 2 on a user's error, 130 on Ctrl-C.
@@ -75,6 +78,9 @@ def _run(call: Callable[[], int | None]) -> int:
         return call() or 0
     except UserError as error:
         print(f"stjax: {' '.join(str(error).split())}", file=sys.stderr)
+        return _USER_ERROR
+    except _PATH_ERRORS as error:
+        print(f"stjax: {error.filename}: {error.strerror}", file=sys.stderr)
         return _USER_ERROR
     except KeyboardInterrupt:
         print("stjax: interrupted", file=sys.stderr)

@@ -33,20 +33,8 @@ def predict(
 
     media.check_readable(input)  # Before the seconds that loading a model takes.
     predictor = load(workdir, step)
-    t_in, height, width, channels = predictor.spec.input_shape
-    t_out = frames or predictor.spec.t_out
-    clip = media.read_clip(input, limit=t_in + t_out)
-    values = clip.frames
-    if clip.is_video:
-        if not predictor.is_pixels:
-            raise UserError(
-                f"{input}: a video, but the model takes {predictor.spec.units or 'raw'}"
-                " values; give them as .npy"
-            )
-        values, done = media.fit_video(values, height, width, channels)
-        if done:
-            print(f"{input}: {done}, because the model was trained on such frames")
-    values = _five_axes(values, channels)
+    t_in, t_out = predictor.spec.t_in, frames or predictor.spec.t_out
+    values = _read(input, predictor, t_in + t_out)
     if values.shape[1] < t_in:
         raise UserError(
             f"{input}: has {values.shape[1]} frames, the model needs {t_in} as input"
@@ -55,6 +43,23 @@ def predict(
     prediction = predictor(past, frames)
     future = future[..., predictor.spec.target_index]
     _write(predictor, past, prediction, future, output or _default(workdir, input))
+
+
+def _read(input: str, predictor, frames: int) -> np.ndarray:
+    """The clip of a file as [B, T, H, W, C]; a video made to fit, which is said."""
+    _, height, width, channels = predictor.spec.input_shape
+    clip = media.read_clip(input, limit=frames)
+    if not clip.is_video:
+        return _five_axes(clip.frames, channels)
+    if not predictor.is_pixels:
+        raise UserError(
+            f"{input}: a video, but the model takes {predictor.spec.units or 'raw'}"
+            " values; give them as .npy"
+        )
+    values, done = media.fit_video(clip.frames, height, width, channels)
+    if done:
+        print(f"{input}: {done}, because the model was trained on such frames")
+    return values[None]
 
 
 def _five_axes(values: np.ndarray, channels: int) -> np.ndarray:
