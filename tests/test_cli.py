@@ -126,9 +126,10 @@ def test_models(stjax):
     status, out, _ = stjax("models")
     assert status == 0
     assert re.search(r"^tau +Predicts the next frames.*configs\]$", out, re.M)
-    status, out, _ = stjax("models", "tau")
+    status, out, _ = stjax("models", "simvp")
     assert status == 0 and "hid_s: int = " in out
-    assert re.search(r"^  tau/moving_digits +[\d,]+ parameters$", out, re.M)
+    # measured on the official code
+    assert re.search(r"^  prediction/simvp +46,769,665 parameters$", out, re.M)
 
 
 def test_unknown_names(wrong):
