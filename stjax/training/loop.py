@@ -46,11 +46,11 @@ def train(config: ml_collections.ConfigDict, workdir: str | epath.Path) -> dict:
     workdir = epath.Path(workdir)
     setup = prepare(config)
     describe(workdir, config, setup.spec)
-    clips, epoch, chooser = config.data.batch, setup.epoch, config.train.select_on
-    eval_every = config.train.eval_every or min(epoch, setup.steps)
+    clips, selection = config.data.batch, setup.sources[config.train.select_on]
+    eval_every = config.train.eval_every or setup.epoch
     save_every = config.train.save_every or eval_every
     dataset = inputs.make_dataset(config, setup.sources["train"], train=True)
-    evaluator = Evaluator(config, setup.model, setup.sources[chooser], setup.mesh)
+    evaluator = Evaluator(config, setup.model, selection, setup.mesh)
 
     with jax.set_mesh(setup.mesh), Checkpoints(workdir, create=True) as checkpoints:
         state, shardings = first_state(setup, checkpoints)
@@ -74,10 +74,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | epath.Path) -> dict:
                     if evaluate:
                         found = evaluator(state.variables)["metrics"]
                         saved["error"] = found[metric_names(setup.spec)[0]]
-                        writer.scalars(
-                            step, {f"{chooser}/{k}": v for k, v in found.items()}
-                        )
-                        say(_line(step, setup.steps, meter.loss, chooser, found))
+                        _report(writer, setup, step, meter.loss, found)
                     checkpoints.save(state, saved)
                     writer.flush()
                 if stop:
@@ -87,23 +84,27 @@ def train(config: ml_collections.ConfigDict, workdir: str | epath.Path) -> dict:
                     state, metrics = train_step(state, batch)
                     meter.later(step + 1, metrics)
 
-        abstract = placed(state, shardings).variables
         best = checkpoints.find("best")
+        abstract = placed(state, shardings).variables
         variables = checkpoints.restore_variables(abstract, best)
-        timing = {
+        results = _results(setup, variables) | {
+            "best_step": best,
             "seconds": meter.seconds,
             "clips_per_second": meter.clips_per_second,
         }
-        results = _results(setup, variables) | {"best_step": best} | timing
     if jax.process_index() == 0:
         (workdir / "results.json").write_text(to_json(results, indent=2))
         _draw(workdir, setup, jax.device_get(variables))
     return results
 
 
-def _line(step: int, steps: int, loss: float, split: str, metrics: dict) -> str:
+def _report(
+    writer: Writer, setup: Setup, step: int, loss: float, metrics: dict
+) -> None:
+    split = setup.config.train.select_on
+    writer.scalars(step, {f"{split}/{k}": v for k, v in metrics.items()})
     found = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-    return f"step {step}/{steps}  loss {loss:.4g}  {split}: {found}"
+    say(f"step {step}/{setup.steps}  loss {loss:.4g}  {split}: {found}")
 
 
 def _results(setup: Setup, variables: dict) -> dict:
