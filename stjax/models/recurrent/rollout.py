@@ -111,6 +111,11 @@ class Rollout(nn.Module):
         else:
             mask = jnp.zeros((x.shape[0], t_out - 1), bool)
         free = steps - mask.shape[1]
+        if free < 0:
+            raise UserError(
+                f"{type(self).__name__}: got a sampling_mask of {mask.shape[1]} steps; "
+                f"{t_in} + {t_out} frames have {steps}"
+            )
         keep = jnp.pad(mask, ((0, 0), (free, 0)), constant_values=True)
         if shown:
             video = jnp.concatenate([x, target.astype(x.dtype)], 1)[:, :steps]
@@ -119,7 +124,8 @@ class Rollout(nn.Module):
         video = to_patches(video.astype(jnp.float32), self.patch)
         y, extras = self._scan(video, keep, train)
         y = from_patches(y, self.patch)
-        self.finish(y, extras, train)
+        if not self.is_initializing():
+            self.finish(y, extras, train)
         return y if shown else y[:, -t_out:]
 
     def _scan(self, video: Array, keep: Array, train: bool) -> tuple[Array, dict]:
@@ -134,6 +140,12 @@ class Rollout(nn.Module):
             y = y.astype(jnp.float32)
             return (state, y), (y, extras)
 
+        nothing = jnp.zeros_like(video[:, 0])
+        start = self.begin(nothing, steps), nothing
+        inputs = (jnp.moveaxis(video, 1, 0), keep.T, jnp.arange(steps))
+        if self.is_initializing():  # one step makes all parameters
+            body(self, start, jax.tree.map(lambda a: a[0], inputs))
+            return video, {}
         if self.remat:
             body = nn.remat(body, prevent_cse=False)
         scan = nn.scan(
@@ -141,9 +153,6 @@ class Rollout(nn.Module):
             variable_broadcast="params",
             split_rngs={"params": False, "dropout": True},
         )
-        nothing = jnp.zeros_like(video[:, 0])
-        start = self.begin(nothing, steps), nothing
-        inputs = (jnp.moveaxis(video, 1, 0), keep.T, jnp.arange(steps))
         _, (y, extras) = scan(self, start, inputs)
         return jnp.moveaxis(y, 0, 1), extras
 
