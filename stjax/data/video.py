@@ -81,13 +81,11 @@ def _starts(index: VideoIndex, first: int) -> list[int | None]:
     return [int(key[1]) for key in usable[:0:-1][:2]] + [None]
 
 
-def decode(
-    index: VideoIndex, first: int, last: int
-) -> Iterator[tuple[int, np.ndarray]]:
-    """(frame number, rgb [H, W, 3]) from a key frame before ``first``, up to ``last``.
+def decode(index: VideoIndex, first: int) -> Iterator[tuple[int, av.VideoFrame]]:
+    """(frame number, frame) from the last key frame that comes before ``first``, on.
 
-    Decoding starts at the last key frame that is displayed no later than ``first``, so
-    that every reference of a B-frame is there.
+    Decoding starts at a key frame that is displayed no later than ``first``, so that
+    every reference of a B-frame is there; earlier if that turns out to be wrong.
     """
     for start in _starts(index, first):
         with av.open(index.path) as container:
@@ -101,14 +99,26 @@ def decode(
                     number = int(np.searchsorted(index.pts, frame.pts or 0))
                     if number >= index.length or index.pts[number] != frame.pts:
                         break
-                if number > last:
-                    return
                 if number > (first if previous is None else previous + 1):
                     break  # the seek went too far, or frames are lost: start earlier
                 previous = number
-                yield number, frame.to_ndarray(format="rgb24")
+                yield number, frame
             else:
                 return
+
+
+def rgb(frame: av.VideoFrame) -> np.ndarray:
+    """[H, W, 3] uint8."""
+    return frame.to_ndarray(format="rgb24")
+
+
+@dataclasses.dataclass
+class _Decoder:
+    """A decoder that stands somewhere in a file, to go on from there."""
+
+    sequence: int
+    next: int
+    frames: Iterator[tuple[int, av.VideoFrame]]
 
 
 class VideoReader:
@@ -131,11 +141,12 @@ class VideoReader:
     def _reset(self):
         # (sequence, frame) -> frame after process; the oldest goes first.
         self._cache: collections.OrderedDict = collections.OrderedDict()
-        self._bytes = 0
+        self._bytes = self._frame_bytes = 0
+        self._last: _Decoder | None = None
         self._lock = threading.Lock()
 
     def __getstate__(self):
-        hidden = ("_cache", "_bytes", "_lock")
+        hidden = ("_cache", "_bytes", "_frame_bytes", "_last", "_lock")
         return {k: v for k, v in self.__dict__.items() if k not in hidden}
 
     def __setstate__(self, state):
@@ -151,29 +162,58 @@ class VideoReader:
             while self._bytes > _CACHE_BYTES and len(self._cache) > 1:
                 self._bytes -= self._cache.popitem(last=False)[1].nbytes
 
+    def _decoder(self, sequence: int, first: int) -> _Decoder:
+        """The one of the last read, if going on is shorter than seeking."""
+        with self._lock:
+            last, self._last = self._last, None
+        index = self._index[sequence]
+        if last is not None and last.sequence == sequence and last.next <= first:
+            keys = index.keys[:, 0]
+            between = index.pts is not None and np.any(
+                (keys > index.pts[last.next]) & (keys <= index.pts[first])
+            )
+            if not between:
+                return last
+        return _Decoder(sequence, first, decode(index, first))
+
+    def _decode(self, sequence: int, missing: list[int], process: Process):
+        """{frame number: frame} of what is missing; what else is passed is cached."""
+        decoder = self._decoder(sequence, missing[0])
+        wanted, found = set(missing), {}
+        for k, frame in decoder.frames:
+            new = (sequence, k) not in self._cache
+            # Only if the whole video fits: otherwise it would push itself out.
+            keep = self._frame_bytes * self.lengths[sequence] <= _CACHE_BYTES
+            if k in wanted or (new and keep):
+                pixels = process(rgb(frame))
+                self._frame_bytes = pixels.nbytes
+                self._put((sequence, k), pixels)
+                if k in wanted:
+                    found[k] = pixels
+            if k >= missing[-1]:
+                decoder.next = k + 1
+                if decoder.next < self.lengths[sequence]:
+                    self._last = decoder
+                break
+        return found
+
     def read(self, sequence: int, frames: range, process: Process) -> np.ndarray:
         """[len(frames), H, W, C], after ``process`` (the same at every call)."""
         with self._lock:
             found = {k: self._cache.get((sequence, k)) for k in frames}
         missing = [k for k, frame in found.items() if frame is None]
         if missing:
-            index, wanted = self._index[sequence], set(missing)
+            path = self.names[sequence]
             try:
-                for k, pixels in decode(index, missing[0], missing[-1]):
-                    frame = process(pixels)
-                    self._put((sequence, k), frame)
-                    if k in wanted:
-                        found[k] = frame
+                found |= self._decode(sequence, missing, process)
             except UserError:  # from process
                 raise
             except (OSError, ValueError, av.FFmpegError) as error:
-                raise UserError(
-                    f"cannot decode {index.path}: {error}; {LATE}"
-                ) from error
+                raise UserError(f"cannot decode {path}: {error}; {LATE}") from error
             lost = [k for k in missing if found[k] is None]
             if lost:
                 raise UserError(
-                    f"cannot decode frame {lost[0]} of {index.length} of {index.path}:"
-                    f" it is damaged; {LATE}"
+                    f"cannot decode frame {lost[0]} of {self.lengths[sequence]} of"
+                    f" {path}: it is damaged; {LATE}"
                 )
         return np.stack([found[k] for k in frames])

@@ -6,6 +6,7 @@ import av
 import numpy as np
 import pytest
 
+from stjax.data import video
 from stjax.data.reading import Skips
 from stjax.data.sources.files import Files
 from stjax.data.video import VideoReader, index_video
@@ -77,6 +78,22 @@ def test_the_cache_and_pickling_change_nothing(tmp_path):
     assert len(blob) < 20_000
     clip = pickle.loads(blob).clip(7, RNG)
     np.testing.assert_array_equal(clip["target"], frames[10:12])
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mpg"])
+@pytest.mark.parametrize("cache", [1, 64 << 20])
+def test_going_on_from_the_last_read_changes_nothing(
+    tmp_path, monkeypatch, name, cache
+):
+    monkeypatch.setattr(video, "_CACHE_BYTES", cache)
+    codec = {"a.mp4": "libx264", "a.mpg": "mpeg1video"}[name]
+    write_video(tmp_path / name, moving(), codec, **OPEN_GOP)
+    frames = whole(tmp_path / name)
+    reader = VideoReader([tmp_path / name], Skips(False))
+    starts = [0, 2, 4, 4, 7, 30, 31, 33, 5, 20, 50, 54, 0, 55]
+    for start in starts:
+        got = reader.read(0, range(start, start + 5), lambda frame: frame)
+        np.testing.assert_array_equal(got, frames[start : start + 5])
 
 
 def test_damaged_videos(tmp_path):

@@ -10,7 +10,7 @@ from stjax.data.base import ClipSpec
 from stjax.data.frames import FrameProcess
 from stjax.data.reading import LATE, Skips, existing
 from stjax.data.sources.moving_digits import to_clip
-from stjax.data.video import VideoIndex, decode, index_video
+from stjax.data.video import VideoIndex, decode, index_video, rgb
 from stjax.errors import UserError
 
 _LISTS = {"train": "train", "validation": "val", "test": "test"}
@@ -98,11 +98,12 @@ class Kinetics:
             room = max(0, index.length - (n - 1) * self._step - 1)
             first = int(place * (room + 1))
             wanted = np.minimum(first + np.arange(n) * self._step, index.length - 1)
-            frames = {
-                k: self._process(frame)
-                for k, frame in decode(index, int(wanted[0]), int(wanted[-1]))
-                if k in wanted
-            }
+            frames = {}
+            for k, frame in decode(index, int(wanted[0])):
+                if k in wanted:
+                    frames[k] = self._process(rgb(frame))
+                if k >= wanted[-1]:
+                    break
             return np.stack([frames[k] for k in wanted.tolist()])
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise UserError(f"cannot read {path}: {error!r}; {LATE}") from error
