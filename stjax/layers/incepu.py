@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from stjax.errors import UserError
 from stjax.layers.common import Dtype, conv
 from stjax.layers.remat import rematerialised
 
@@ -29,6 +30,11 @@ class GroupConv(nn.Module):
         """[B, h, w, D] -> [B, h, w, features]."""
         d = x.shape[-1]
         groups = 1 if d % GROUPS else GROUPS
+        if self.features % groups:
+            raise UserError(
+                f"translator 'incepu' needs widths (hid_t and T * hid_s) divisible by "
+                f"{groups}, got {self.features}"
+            )
         kw = {"groups": groups, "dtype": self.dtype}
         y = conv(d, self.features, self.kernel_size, name="conv", **kw)(x)
         kw = {"epsilon": 1e-5, "use_fast_variance": False, "dtype": self.dtype}

@@ -15,7 +15,7 @@ from stjax.layers.common import Dtype, layer_norm, torch_bias_init, torch_kernel
 from stjax.layers.gated_transformer import GatedTransformer
 from stjax.layers.remat import REMAT
 from stjax.models.recursion import extend
-from stjax.models.sides import fit_sides
+from stjax.models.sides import check_clip, fit_sides
 
 _S, _T = "space_transformer", "temporal_transformer"
 VARIANTS = {
@@ -144,6 +144,7 @@ class PredFormer(nn.Module):
         Raises:
           UserError: if a field or the shape of `x` cannot work.
         """
+        check_clip(x)
         if self.variant not in VARIANTS:
             raise unknown("variant of predformer", self.variant, VARIANTS)
         if self.remat not in REMAT:

@@ -1,9 +1,15 @@
-"""Frames whose sides the model's stride does not divide."""
+"""What a model can take: clips, with sides that its stride divides or padding."""
 
 import jax
 import jax.numpy as jnp
 
 from stjax.errors import UserError
+
+
+def check_clip(x: jax.Array) -> None:
+    """Raises a `UserError` unless `x` has the axes of a clip, [B, T, H, W, C]."""
+    if x.ndim != 5:
+        raise UserError(f"expected a clip [B, T, H, W, C], got shape {x.shape}")
 
 
 def fit_sides(x: jax.Array, factor: int, pad: bool) -> jax.Array:
@@ -18,10 +24,8 @@ def fit_sides(x: jax.Array, factor: int, pad: bool) -> jax.Array:
       [B, T, H', W', C].
 
     Raises:
-      UserError: if `x` is no clip, or needs padding that is not allowed.
+      UserError: if it needs padding that is not allowed.
     """
-    if x.ndim != 5:
-        raise UserError(f"expected a clip [B, T, H, W, C], got shape {x.shape}")
     h, w = x.shape[2:4]
     if h % factor == w % factor == 0:
         return x

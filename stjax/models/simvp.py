@@ -14,6 +14,7 @@ from stjax.layers.common import Dtype
 from stjax.layers.remat import REMAT
 from stjax.layers.translators import make_translator
 from stjax.models.recursion import extend
+from stjax.models.sides import check_clip, fit_sides
 from stjax.models.spatial import Decoder, Encoder
 
 
@@ -78,7 +79,8 @@ class SimVP(nn.Module):
         Raises:
           UserError: if a field or the shape of `x` cannot work.
         """
-        self._check(x)
+        check_clip(x)
+        self._check()
         nets = self._networks(x.shape[-1])
         return extend(
             lambda clip: self._call(nets, clip, train=train),
@@ -86,7 +88,7 @@ class SimVP(nn.Module):
             frames or self.t_out or x.shape[1],
         )
 
-    def _check(self, x: jax.Array) -> None:
+    def _check(self) -> None:
         if self.n_t < 2 or self.n_s < 2 or self.n_s % 2 or self.hid_s % 2:
             raise UserError(
                 f"n_s {self.n_s} and hid_s {self.hid_s} must be even and n_t "
@@ -94,15 +96,6 @@ class SimVP(nn.Module):
             )
         if self.remat not in REMAT:
             raise unknown("remat", self.remat, REMAT)
-        if x.ndim != 5:
-            raise UserError(f"expected a clip [B, T, H, W, C], got shape {x.shape}")
-        h, w = x.shape[2:4]
-        factor = 2 ** (self.n_s // 2)
-        if (h % factor or w % factor) and not self.pad_sides:
-            raise UserError(
-                f"frames of {h}x{w} cannot be halved {self.n_s // 2} times: sides must "
-                f"be divisible by {factor}; resize them or set model.pad_sides=True"
-            )
 
     def _networks(self, channels: int) -> tuple[nn.Module, nn.Module, nn.Module]:
         kw = {"dtype": self.dtype}
@@ -130,13 +123,10 @@ class SimVP(nn.Module):
     def _call(self, networks, x: jax.Array, *, train: bool) -> jax.Array:
         """One block of frames from one block of frames."""
         encoder, translator, decoder = networks
-        b, t, height, width, _ = x.shape
+        height, width = x.shape[2:4]
+        x = fit_sides(x, 2 ** (self.n_s // 2), self.pad_sides)
+        b, t = x.shape[:2]
         t_out = self.t_out or t
-        factor = 2 ** (self.n_s // 2)
-        pad_h, pad_w = -height % factor, -width % factor
-        if pad_h or pad_w:
-            sides = ((0, 0), (0, 0), (0, pad_h), (0, pad_w), (0, 0))
-            x = jnp.pad(x, sides, mode="edge")
         frames = x.reshape(b * t, *x.shape[2:]).astype(self.dtype)
         latent, skip = encoder(frames)
 

@@ -6,10 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 import stjax
 from stjax.convert import from_torch, to_torch
+from stjax.errors import UserError
+from stjax.layers.incepu import GInception
+from stjax.layers.non_local import NonLocalBlock
 from stjax.layers.translators import TRANSLATORS
+from stjax.sharding.mesh import batch_sharding, make_mesh
 
 MNIST = {"hid_s": 64, "hid_t": 512, "n_s": 4, "n_t": 8}
 TAXI = {"hid_s": 32, "hid_t": 256, "n_s": 2, "n_t": 8}
@@ -31,6 +36,10 @@ PARAMETERS = {
     "vit": 46_102_273,
     "swin": 46_105_409,
 }
+
+
+# Compiles faster than the default generator.
+CHEAP_KEY = jax.random.key(0, impl="unsafe_rbg")
 
 
 def create(translator, **fields):
@@ -123,3 +132,104 @@ def test_parity_with_openstl(golden, name):
     assert back.keys() == {k for k in original if not k.endswith(constants)}
     for key, value in back.items():
         np.testing.assert_array_equal(value, original[key], err_msg=key)
+
+
+def test_initialisation_is_that_of_the_originals():
+    """Deviations in closed form; constants exactly."""
+
+    @jax.jit
+    def init():
+        clip = jnp.zeros((1, 4, 8, 8, 1))
+        fields = {**TINY, "hid_s": 32, "hid_t": 128}  # no reductions
+        return [
+            create(name, **fields).init(jax.random.key(0), clip)["params"]["hid"][
+                "enc_1"
+            ]
+            for name in ("gsta", "tau", "vit", "convnext")
+        ]
+
+    gsta, tau, vit, convnext = (p["block"] for p in init())
+    d = 128
+
+    def deviation(x, expected, tolerance=0.05):
+        assert abs(float(x.std()) / expected - 1) < tolerance
+        return float(jnp.abs(x).max())
+
+    deviation(gsta["attn"]["proj_1"]["kernel"], (2 / d) ** 0.5)
+    deviation(gsta["attn"]["spatial_gating_unit"]["conv0"]["kernel"], (2 / 25) ** 0.5)
+    deviation(gsta["mlp"]["dwconv"]["dwconv"]["kernel"], (2 / 9) ** 0.5)
+    assert not gsta["attn"]["proj_1"]["bias"].any()
+    bound = d**-0.5  # PyTorch's default in TAU's attention
+    for leaf in ("kernel", "bias"):
+        assert deviation(tau["attn"]["proj_1"][leaf], bound / 3**0.5, 0.2) <= bound
+    # timm's trunc_normal_ is not cut at two deviations.
+    assert deviation(vit["attn"]["qkv"]["kernel"], 0.02) > 0.06
+    assert not vit["attn"]["qkv"]["bias"].any()
+    np.testing.assert_array_equal(convnext["gamma"], np.float32(1e-6))
+    np.testing.assert_array_equal(gsta["layer_scale_1"], np.float32(1e-2))
+
+
+def test_non_local_is_the_identity_at_birth():
+    block = NonLocalBlock(mlp_ratio=2.0)
+    x = np.random.default_rng(0).standard_normal((2, 4, 6, 8)).astype(np.float32)
+
+    @jax.jit
+    def run(x):
+        variables = block.init(CHEAP_KEY, x, train=False)
+        y, new = block.apply(variables, x, train=True, mutable=["batch_stats"])
+        return y, block.apply({**variables, **new}, x, train=False)
+
+    for y in run(x):
+        np.testing.assert_array_equal(y, x)
+
+
+@pytest.mark.parametrize(
+    "name,clip,fields,message",
+    [
+        ("gst", (2, 8, 8, 1), {}, "did you mean 'gsta'"),
+        ("swin", (2, 20, 28, 1), {}, "cannot cut a latent map of 10x14"),
+        ("hornet", (2, 8, 8, 1), {"hid_t": 12}, "'hornet' needs widths"),
+        ("moga", (2, 8, 8, 1), {"hid_t": 12}, "'moga' needs widths"),
+        ("vit", (2, 8, 8, 1), {"hid_t": 12}, "8 attention heads need a width"),
+        ("incepu", (2, 8, 8, 1), {"hid_s": 2, "hid_t": 32}, "'incepu' needs"),
+        ("tau", (2, 9, 8, 1), {}, "divisible by 2.*pad_sides"),
+        ("tau", (8,), {}, "expected a clip"),
+    ],
+)
+def test_errors(name, clip, fields, message):
+    with pytest.raises(UserError, match=message):
+        shapes(create(name, **{**TINY, **fields}), clip)
+
+
+@pytest.mark.parametrize(
+    "name,born,other,message",
+    [
+        ("mlpmixer", (16, 16), (16, 24), "weights for 64 positions, got 8x12"),
+        ("swin", (16, 16), (14, 14), "window of 4, the frames need 7"),
+    ],
+)
+def test_translators_of_one_size_say_so(name, born, other, message):
+    model = create(name, **TINY)
+    variables = shapes(model, (2, *born, 1))
+    with pytest.raises(UserError, match=message):
+        jax.eval_shape(model.apply, variables, jnp.zeros((1, 2, *other, 1)))
+
+
+def test_incepu_gathers_nothing_under_data_parallelism():
+    """XLA's own grouped convolution would gather the whole batch on every device."""
+    mesh = make_mesh()
+    block = GInception(hidden=8, features=8)
+    x = jnp.zeros((8, 4, 4, 8))
+
+    def loss(params, x):
+        return jnp.square(block.apply({"params": params}, x)).sum()
+
+    params = jax.eval_shape(lambda: block.init(jax.random.key(0), x))["params"]
+    replicated = NamedSharding(mesh, PartitionSpec())
+    params = jax.tree.map(
+        lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=replicated), params
+    )
+    x = jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=batch_sharding(mesh, x.shape))
+    text = jax.jit(jax.grad(loss, (0, 1))).lower(params, x).compile().as_text()
+    assert "all-reduce" in text  # the gradients of the parameters
+    assert "all-gather" not in text
