@@ -96,7 +96,7 @@ def test_no_clip_crosses_a_gap(data):
 
 def test_levels_and_several_variables(data):
     t, t2m = data[1]["t"], data[1]["t2m"]
-    last = source(data, variables=["t"])
+    last = source(data, variables="t")
     assert last.spec.channels == ("t_1000",)
     both = source(
         data, variables=["t", "t2m"], levels=[850, 500], target_variables=["t2m"]

@@ -40,6 +40,28 @@ class WeatherBench:
     Each channel is normalised by its mean and deviation over the training years; the
     published numbers normalise each split with its own (``normalise="per_split"``).
     Metrics compare raw units.
+
+    Args:
+      split: ``"train"``, ``"validation"`` or ``"test"``.
+      path: the folder with one folder for each variable.
+      variables: such as ``["u10", "v10"]``; each is a channel, or one for each of
+        its levels.
+      levels: pressure levels (hPa) of the variables that have any; None: the last
+        level of the file, as OpenSTL's humidity.
+      t_in: input frames.
+      t_out: target frames.
+      hours: every how many hours a frame is taken.
+      offsets: frame numbers of the ``t_in + t_out`` frames relative to each other,
+        in steps of ``hours``; None: consecutive. OpenSTL's several-variable runs
+        are hours=6 with -17, -11, -5, 0, 1, 7, 13, 19: up to 36 hours apart.
+      train_years: first and last, both included.
+      validation_years: the same.
+      test_years: the same.
+      normalise: ``"train"`` or ``"per_split"``.
+      target_variables: those to predict; None for all.
+
+    Raises:
+      UserError: for unknown variables, missing files, levels or years.
     """
 
     def __init__(
@@ -59,30 +81,6 @@ class WeatherBench:
         normalise: str = "train",
         target_variables: Sequence[str] | None = None,
     ):
-        """Opens one split.
-
-        Args:
-          split: ``"train"``, ``"validation"`` or ``"test"``.
-          path: the folder with one folder for each variable.
-          variables: such as ``["u10", "v10"]``; each is a channel, or one for each of
-            its levels.
-          levels: pressure levels (hPa) of the variables that have any; None: the last
-            level of the file, as OpenSTL's humidity.
-          t_in: input frames.
-          t_out: target frames.
-          hours: every how many hours a frame is taken.
-          offsets: frame numbers of the ``t_in + t_out`` frames relative to each other,
-            in steps of ``hours``; None: consecutive. OpenSTL's several-variable runs
-            are hours=6 with -17, -11, -5, 0, 1, 7, 13, 19: up to 36 hours apart.
-          train_years: first and last, both included.
-          validation_years: the same.
-          test_years: the same.
-          normalise: ``"train"`` or ``"per_split"``.
-          target_variables: those to predict; None for all.
-
-        Raises:
-          UserError: for unknown variables, missing files, levels or years.
-        """
         if normalise not in ("train", "per_split"):
             raise unknown("data.normalise", normalise, ("train", "per_split"))
         years = dict(
@@ -90,8 +88,26 @@ class WeatherBench:
         )
         self._reader = YearReader(existing(path, "data.path"), variables, levels)
         self._offsets = _offsets(offsets, t_in + t_out)
+        self._lay_windows(split, years[split], hours)
+        over = split if normalise == "per_split" else "train"
+        training = self._reader.segments(years[over], over)
+        offset, scale = statistics(self._reader, training, lambda frames: frames)
+        self.spec = ClipSpec(
+            t_in,
+            t_out,
+            *self._reader.size,
+            channels=self._reader.channels,
+            target_channels=self._reader.targets(target_variables),
+            dtype="float32",
+            offset=offset,
+            scale=scale,
+            units=self._reader.units,
+            metric_space="raw",
+        )
+
+    def _lay_windows(self, split: str, years: Sequence[int], hours: int) -> None:
         span = self._offsets[-1] + 1
-        segments = self._reader.segments(years[split], hours, split)
+        segments = self._reader.segments(years, split)
         # OpenSTL's slice(None, -1, step), and a range that ends one early.
         segments[-1] = Segment(
             segments[-1].sequence, segments[-1].begin, segments[-1].end - 1
@@ -107,25 +123,10 @@ class WeatherBench:
         self._length = len(frames) - 1
         if self._length < 1:
             raise UserError(
-                f"{path}: the {split} years {tuple(years[split])} have no clip of"
+                f"{self._reader.path}: the {split} years {tuple(years)} have no clip of"
                 f" {span} frames every {hours} h; check the files, data.t_in and"
                 " data.t_out"
             )
-        over = split if normalise == "per_split" else "train"
-        training = self._reader.segments(years[over], hours, over)
-        offset, scale = statistics(self._reader, training, lambda frames: frames)
-        self.spec = ClipSpec(
-            t_in,
-            t_out,
-            *self._reader.size,
-            channels=self._reader.channels,
-            target_channels=self._reader.targets(target_variables),
-            dtype="float32",
-            offset=offset,
-            scale=scale,
-            units=self._reader.units,
-            metric_space="raw",
-        )
 
     def __len__(self) -> int:
         return self._length
@@ -160,7 +161,9 @@ class YearReader:
     def __init__(
         self, path: Path, variables: Sequence[str], levels: Sequence[int] | None
     ):
-        self._readers = []
+        self.path, self._readers = path, []
+        if isinstance(variables, str):  # as a command line gives it
+            variables = variables.split(",")
         for name in variables:
             if name not in FOLDERS:
                 raise unknown("variable of WeatherBench", name, FOLDERS)
@@ -200,7 +203,7 @@ class YearReader:
                 raise unknown("data.target_variables", name, set(self._of))
         return tuple(k for k, name in enumerate(self._of) if name in variables)
 
-    def segments(self, years: Sequence[int], hours: int, split: str) -> list[Segment]:
+    def segments(self, years: Sequence[int], split: str) -> list[Segment]:
         """Stretches of these years without a gap.
 
         Raises:
