@@ -30,7 +30,9 @@ class PoolFormerBlock(nn.Module):
 
         y = norm("norm1")(x)
         mean = nn.avg_pool(y, (3, 3), padding=((1, 1), (1, 1)), count_include_pad=False)
-        y = layer_scale(self, "layer_scale_1", mean - y, 1e-5)
+        # avg_pool divides by float32 counts.
+        y = mean.astype(y.dtype) - y
+        y = layer_scale(self, "layer_scale_1", y, 1e-5)
         x = x + drop_path(y, train=train)
         hidden = int(x.shape[-1] * self.mlp_ratio)
         y = norm("norm2")(x)

@@ -233,3 +233,27 @@ def test_incepu_gathers_nothing_under_data_parallelism():
     text = jax.jit(jax.grad(loss, (0, 1))).lower(params, x).compile().as_text()
     assert "all-reduce" in text  # the gradients of the parameters
     assert "all-gather" not in text
+
+
+@pytest.mark.parametrize("name", TRANSLATORS)
+def test_bfloat16_and_other_lengths_and_channels(name):
+    """Activations keep the compute dtype; parameters and predictions are float32."""
+    fields = {**TINY, "dtype": jnp.bfloat16, "t_out": 3, "out_channels": 2}
+    model = create(name, **fields)
+    x = jnp.zeros((1, 2, 16, 16, 1))
+    variables = shapes(model, x.shape[1:])
+    y, seen = jax.eval_shape(
+        lambda v: model.apply(
+            v,
+            x,
+            train=True,
+            rngs={"dropout": jax.random.key(0)},
+            capture_intermediates=lambda m, _: m.path[:1] == ("hid",),
+            mutable=["intermediates", "batch_stats"],
+        ),
+        variables,
+    )
+    assert y.shape == (1, 3, 16, 16, 2) and y.dtype == jnp.float32
+    assert {v.dtype for v in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    inner = {v.dtype for v in jax.tree.leaves(seen["intermediates"])}
+    assert inner == {jnp.dtype("bfloat16")}
