@@ -52,7 +52,7 @@ def lagrangian_persistence(
         raise UserError(f"motion needs 2 or more input frames, got {x.shape[1]}")
     if not np.isfinite(x).all():
         raise UserError("lagrangian persistence needs finite values; fill the no-data")
-    pysteps = _pysteps()
+    pysteps = import_pysteps()
     fields = np.moveaxis(np.asarray(x, np.float64), -1, 1)  # [B, C, T, H, W]
     moved = [
         _carry(f, frames, method, options, pysteps) for clip in fields for f in clip
@@ -81,7 +81,12 @@ def _carry(field, frames, method, options, pysteps):
     return np.where(np.isfinite(moved), moved, last)
 
 
-def _pysteps() -> types.ModuleType:
+def import_pysteps() -> types.ModuleType:
+    """The package, which reports on the standard output when it is imported.
+
+    Raises:
+      UserError: it is not installed.
+    """
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             import pysteps

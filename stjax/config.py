@@ -34,6 +34,7 @@ MAY_DIFFER = (
     "mesh.",
     "train.eval_every",
     "train.save_every",
+    "baselines",
 )
 
 
@@ -51,6 +52,10 @@ def base_config() -> ml_collections.ConfigDict:
       data.batch: clips of a step over all hosts.
       data.nan: "error", or "mask" to leave missing values out of loss and metrics.
       data.bad: "error", or "replace" clips that cannot be read by others.
+      data.augment: of training clips only, see `stjax.data.transforms.Augment`.
+      metrics: such as ("mse", "csi:threshold=0.5"); none: those that suit the data.
+        The first one chooses the best checkpoint. See `stjax.scoring`.
+      baselines: rows of the results besides the constant ones: "lagrangian".
       train.steps: wins over train.epochs where both are given.
       train.eval_every: steps between evaluations (None: an epoch).
       train.save_every: steps between checkpoints (None: as train.eval_every).
@@ -77,6 +82,7 @@ def base_config() -> ml_collections.ConfigDict:
                 "workers": 0,
                 "nan": "error",
                 "bad": "error",
+                "augment": {"crop": 1.0, "flip": "none"},
             },
             "loss": {
                 "name": "mse",
@@ -92,6 +98,8 @@ def base_config() -> ml_collections.ConfigDict:
                 "clip": placeholder(float),
                 "weight_decay": placeholder(float),
             },
+            "metrics": (),
+            "baselines": (),
             "train": {
                 "steps": placeholder(int),
                 "epochs": placeholder(int),

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -13,53 +14,51 @@ from flax import linen as nn
 
 from stjax.data.base import ClipSpec, Source
 from stjax.errors import UserError
-from stjax.metrics import METRICS, summarise
+from stjax.metrics import Metric, summarise
+from stjax.scoring import HostPredict, create_baselines, create_metrics
 from stjax.sharding.mesh import make_mesh, put_batch, replicated
 from stjax.training import inputs
 from stjax.training.checkpoint import Step
 from stjax.training.step import model_arrays
 from stjax.training.workdir import load_run
 
-# Metrics of pictures (sums over a frame, as the benchmarks publish them), and of
-# values with units (means over a frame).
-PICTURES = ("mse", "mae", "psnr", "ssim", "ssim_range2")
-VALUES = ("mse_mean", "mae_mean", "rmse_mean")
-
 # Sums of a metric over clips: (numerator [T], denominator [T]).
 Sums = dict[str, dict[str, tuple[jax.Array, jax.Array]]]
 
 
-def metric_names(spec: ClipSpec) -> tuple[str, ...]:
-    """The metrics that suit the clips; the first one chooses the best checkpoint."""
-    return PICTURES if spec.metric_space == "model" else VALUES
-
-
 @dataclasses.dataclass(frozen=True)
 class EvalStep:
-    """``(variables, batch, mean_frame) -> Sums``, pure; a row for each prediction.
+    """``(variables, batch, still) -> Sums``, pure; a row for each prediction.
 
     Attributes:
       model: a predictor.
       spec: of the clips.
-      trivial: also the rows "last_frame", "black" and "mean_training_frame".
+      metrics: by name.
     """
 
     model: nn.Module
     spec: ClipSpec
-    trivial: bool
+    metrics: dict[str, Metric]
 
-    def __call__(self, variables: dict, batch: dict, mean_frame: jax.Array) -> Sums:
-        """Sums the metrics over the clips of a batch; weight 0 is padding."""
+    def __call__(self, variables: dict, batch: dict, still: dict) -> Sums:
+        """Sums the metrics over the clips of a batch; weight 0 is padding.
+
+        Args:
+          variables: of the model.
+          batch: as in training, and perhaps ``rows``: further predictions by name,
+            [B, T_out, H, W, C_out] as a model would give them.
+          still: frames by name [H, W, C_out], each a constant prediction; where there
+            are any, the last input frame is one too. (Arguments, because XLA would
+            compute metrics of constants while it compiles, for seconds.)
+        """
         x, y = model_arrays(batch, self.spec)
         pred = self.model.apply(variables, x, frames=self.spec.t_out, train=False)
         rows = {"model": pred.astype(jnp.float32)}
-        if self.trivial:
+        if still:
             last = x[:, -1:][..., np.array(self.spec.target_index)]
-            rows |= {
-                "last_frame": jnp.broadcast_to(last, y.shape),
-                "black": jnp.zeros_like(y),
-                "mean_training_frame": jnp.broadcast_to(mean_frame, y.shape),
-            }
+            for name, frame in {"last_frame": last, **still}.items():
+                rows[name] = jnp.broadcast_to(frame, y.shape)
+        rows |= batch.get("rows", {})
         real = batch["weight"] > 0
         measure = functools.partial(self._measure, y, batch.get("mask"), real)
         # One row after the other: compiled once, however many rows.
@@ -79,8 +78,8 @@ class EvalStep:
             return jnp.where(real[:, None], pairs, 0.0).sum(0)
 
         sums = {}
-        for name in metric_names(self.spec):
-            numerator, denominator = METRICS[name].fn(pred, y, mask=mask)
+        for name, metric in self.metrics.items():
+            numerator, denominator = metric.fn(pred, y, mask=mask)
             sums[name] = total(numerator), total(denominator)
         return sums
 
@@ -95,24 +94,36 @@ class Evaluator:
         source: Source,
         mesh: jax.sharding.Mesh,
         train_source: Source | None = None,
+        metrics: dict[str, Metric] | None = None,
     ):
         """Opens a split.
 
         Args:
-          config: its ``data`` section and seed are used.
+          config: its ``data`` section, ``baselines`` and seed are used, and
+            ``metrics`` where they are not given.
           model: a predictor.
           source: the split.
           mesh: the batches are spread over.
           train_source: for the mean training frame; with it, trivial predictions are
-            measured beside the model.
+            measured beside the model, and those of ``config.baselines``.
+          metrics: of `stjax.scoring.create_metrics`.
+
+        Raises:
+          UserError: see `create_metrics` and `create_baselines` there.
         """
         self._config, self._spec, self._mesh = config, source.spec, mesh
+        if metrics is None:
+            metrics = create_metrics(config.metrics, train_source or source)
+        self._metrics = metrics
         self._dataset = inputs.make_dataset(config, source, train=False)
         self._clips = len(source)
-        self._mean = np.zeros(source.spec.target_shape[1:], np.float32)
+        self._still: dict[str, np.ndarray] = {}
+        self._baselines: dict[str, HostPredict] = {}
         if train_source is not None:
-            self._mean = inputs.mean_target_frame(train_source, seed=config.seed)
-        step = EvalStep(model, source.spec, trivial=train_source is not None)
+            mean = inputs.mean_target_frame(train_source, seed=config.seed)
+            self._still = {"black": np.zeros_like(mean), "mean_training_frame": mean}
+            self._baselines = create_baselines(config.baselines, source.spec)
+        step = EvalStep(model, source.spec, metrics)
         self._step = jax.jit(step.__call__, out_shardings=replicated(mesh))
 
     def __call__(self, variables: dict) -> dict:
@@ -130,8 +141,9 @@ class Evaluator:
         ):
             late = None  # fetched one batch late, so that the device never waits
             for batch in batches:
-                batch = put_batch(self._mesh, batch)
-                now = self._step(variables, batch, self._mean), batch["weight"].sum()
+                rows = put_batch(self._mesh, self._predicted(batch))
+                batch = put_batch(self._mesh, batch) | ({"rows": rows} if rows else {})
+                now = self._step(variables, batch, self._still), batch["weight"].sum()
                 if late is not None:
                     sums.append(jax.device_get(late[0]))
                     clips += float(late[1])
@@ -140,6 +152,18 @@ class Evaluator:
             clips += float(late[1])
         return self._report(sums, round(clips))
 
+    def _predicted(self, batch: dict) -> dict[str, np.ndarray]:
+        """The predictions of the baselines that are computed on the host."""
+        spec, rows = self._spec, {}
+        offset, scale = np.float32(spec.target_offset), np.float32(spec.target_scale)
+        real = batch["weight"] > 0
+        for name, predict in self._baselines.items():
+            rows[name] = np.zeros((len(real), *spec.target_shape), np.float32)
+            if real.any():
+                x = batch["input"][real][..., list(spec.target_index)]
+                rows[name][real] = (predict(x, spec.t_out) - offset) / scale
+        return rows
+
     def _report(self, sums: list[Sums], clips: int) -> dict:
         values, curves = {}, {}
         for row in sums[0]:
@@ -147,7 +171,7 @@ class Evaluator:
             for name in sums[0][row]:
                 numerator = np.stack([s[row][name][0] for s in sums])
                 denominator = np.stack([s[row][name][1] for s in sums])
-                found = summarise(numerator, denominator, METRICS[name])
+                found = summarise(numerator, denominator, self._metrics[name])
                 values[row][name] = float(found.value)
                 curves[row][name] = [float(v) for v in found.curve]
         report = {
@@ -162,7 +186,11 @@ class Evaluator:
 
 
 def evaluate(
-    workdir: str | epath.Path, split: str = "test", step: Step = None
+    workdir: str | epath.Path,
+    split: str = "test",
+    step: Step = None,
+    metrics: Sequence[str] | None = None,
+    baselines: Sequence[str] | None = None,
 ) -> dict[str, object]:
     """Evaluates a trained model; needs nothing but its workdir (and the data).
 
@@ -170,6 +198,8 @@ def evaluate(
       workdir: of `stjax.train`.
       split: "train", "validation" or "test".
       step: of the checkpoint: "best" (the default), "last" or a number.
+      metrics: in place of the config's, such as ("mse", "csi:threshold=0.5").
+      baselines: in place of the config's.
 
     Returns:
       As `Evaluator`, with ``split`` and ``step``. Metrics of pictures are sums over a
@@ -185,13 +215,17 @@ def evaluate(
         # As many devices as can share a batch; training may have had others.
         devices = devices[: math.gcd(run.config.data.batch, len(devices))]
     mesh = make_mesh(devices=devices)
-    source = inputs.open_split(run.config, split)
+    config = run.config.copy_and_resolve_references()
+    for field, value in (("metrics", metrics), ("baselines", baselines)):
+        if value is not None:
+            config[field] = tuple(value)
+    source = inputs.open_split(config, split)
     if source.spec != run.spec:
         raise UserError(
             f"the clips of the {split} split are {source.spec}, but the model of"
             f" {workdir} was trained on {run.spec}; check the data source"
         )
-    train_source = inputs.open_split(run.config, "train")
-    evaluator = Evaluator(run.config, run.model, source, mesh, train_source)
+    train_source = inputs.open_split(config, "train")
+    evaluator = Evaluator(config, run.model, source, mesh, train_source)
     variables = jax.device_put(run.variables, replicated(mesh))
     return evaluator(variables) | {"split": split, "step": run.step}

@@ -107,9 +107,14 @@ def clip_by_global_norm(grads: optax.Updates, clip: float | None) -> optax.Updat
     """Scales ``grads`` by ``min(1, clip / (norm + 1e-6))``: torch's clip_grad_norm_."""
     if clip is None:
         return grads
-    norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads)))
-    scale = jnp.minimum(1.0, clip / (norm + 1e-6))
+    scale = jnp.minimum(1.0, clip / (global_norm(grads) + 1e-6))
     return jax.tree.map(lambda grad: grad * scale, grads)
+
+
+def global_norm(tree: optax.Updates) -> jax.Array:
+    """The square root of the sum of all squares, float32 [] (optax renames its own)."""
+    squares = (jnp.sum(jnp.square(x)) for x in jax.tree.leaves(tree))
+    return jnp.sqrt(sum(squares, jnp.zeros(())))
 
 
 class _Curves(NamedTuple):

@@ -42,6 +42,11 @@ class Augment:
         """The wrapped source's."""
         return self.source.spec
 
+    @property
+    def changes(self) -> bool:
+        """Whether any clip can come out changed."""
+        return self.crop < 1 or self.flip != "none"
+
     def __len__(self) -> int:
         return len(self.source)
 

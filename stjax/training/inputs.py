@@ -1,5 +1,7 @@
 """From the config's ``data`` section to sources and batches."""
 
+import inspect
+
 import jax
 import ml_collections
 import numpy as np
@@ -7,10 +9,11 @@ import numpy as np
 from stjax.data import pipeline
 from stjax.data.base import Source
 from stjax.data.sources import open_source
-from stjax.errors import UserError
+from stjax.data.transforms import Augment
+from stjax.errors import UserError, unknown
 
 # Fields of `data` that are the pipeline's; all others are the source's keywords.
-_PIPELINE = ("source", "backend", "batch", "workers", "nan", "bad")
+_PIPELINE = ("source", "backend", "batch", "workers", "nan", "bad", "augment")
 
 
 def open_split(config: ml_collections.ConfigDict, split: str) -> Source:
@@ -20,7 +23,21 @@ def open_split(config: ml_collections.ConfigDict, split: str) -> Source:
 
 
 def make_dataset(config: ml_collections.ConfigDict, source: Source, train: bool):
-    """This host's batches by number; see `stjax.data.pipeline.make_dataset`."""
+    """This host's batches by number; see `stjax.data.pipeline.make_dataset`.
+
+    ``data.augment`` changes training clips only.
+
+    Raises:
+      UserError: an unknown field of ``data.augment``, or what the pipeline finds.
+    """
+    fields = config.data.augment.to_dict()
+    known = [k for k in inspect.signature(Augment).parameters if k != "source"]
+    for field in fields:
+        if field not in known:
+            raise unknown("field of data.augment", field, known)
+    if train:
+        augmented = Augment(source, **fields)
+        source = augmented if augmented.changes else source
     return pipeline.make_dataset(
         source,
         batch=config.data.batch,

@@ -9,7 +9,9 @@ from flax import linen as nn
 
 from stjax.data.base import ClipSpec, Source
 from stjax.losses import create_loss
+from stjax.metrics import Metric
 from stjax.optim import Optimizer, create_optimizer
+from stjax.scoring import create_baselines, create_metrics
 from stjax.sharding.mesh import batch_sharding, make_mesh
 from stjax.training import inputs
 from stjax.training.checkpoint import Checkpoints
@@ -36,6 +38,7 @@ class Setup:
       model: a predictor.
       tx: the optimizer.
       loss: per-example loss.
+      metrics: by name; the first one with a direction selects the model.
       steps: of the whole run.
       epoch: steps of one epoch.
     """
@@ -46,6 +49,7 @@ class Setup:
     model: nn.Module
     tx: Optimizer
     loss: Callable[..., jax.Array]
+    metrics: dict[str, Metric]
     steps: int
     epoch: int
 
@@ -75,6 +79,7 @@ def prepare(config: ml_collections.ConfigDict) -> Setup:
     tx = create_optimizer(
         **config.optim.to_dict(), total_steps=steps, steps_per_epoch=epoch
     )
+    create_baselines(config.baselines, spec)  # or an error
     return Setup(
         config=config,
         mesh=mesh,
@@ -82,6 +87,7 @@ def prepare(config: ml_collections.ConfigDict) -> Setup:
         model=build_model(config, spec),
         tx=tx,
         loss=create_loss(**config.loss.to_dict()),
+        metrics=create_metrics(config.metrics, sources["train"]),
         steps=steps,
         epoch=epoch,
     )

@@ -10,7 +10,7 @@ import optax
 from flax import linen as nn
 
 from stjax.data.base import ClipSpec
-from stjax.optim import Optimizer
+from stjax.optim import Optimizer, global_norm
 from stjax.sharding.mesh import replicated
 from stjax.training.state import TrainState
 
@@ -70,7 +70,7 @@ class TrainStep:
         grads_of = jax.value_and_grad(self._loss, has_aux=True)
         (loss, collections), grads = grads_of(state.params, state, batch)
         updates, opt_state = self.tx.update(grads, state.opt_state, state.params)
-        metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+        metrics = {"loss": loss, "grad_norm": global_norm(grads)}
         metrics |= self.tx.values(state.step)
         state = state.replace(
             step=state.step + 1,
