@@ -27,7 +27,13 @@ from stjax.errors import unknown
 _DIGITS = {
     "data": {"t_in": 10, "t_out": 10, "holdout": 5_000, "workers": 4},
     "epochs": 200,
-    "tiny": {"t_in": 2, "t_out": 2, "train_clips": 8, "validation_clips": 2},
+    "tiny": {
+        "t_in": 2,
+        "t_out": 2,
+        "train_clips": 8,
+        "validation_clips": 2,
+        "holdout": 3,
+    },
 }
 BENCHMARKS = {
     "moving_mnist": _DIGITS,
@@ -39,7 +45,7 @@ BENCHMARKS = {
         "epochs": 50,
         "schedule": "cosine",
         "warmup": 5,
-        "tiny": {},
+        "tiny": {"holdout": 2},
     },
     "kth": {
         "data": {"t_in": 10, "t_out": 20, "holdout": 2, "workers": 4},
@@ -47,12 +53,12 @@ BENCHMARKS = {
         "tiny": {"t_in": 2, "t_out": 3, "size": 32},
     },
     "kitti_caltech": {
-        "data": {"t_in": 10, "t_out": 1, "workers": 4},
+        "data": {"t_in": 10, "t_out": 1, "holdout": 2, "workers": 4},
         "epochs": 100,
         "tiny": {"t_in": 2},
     },
     "human": {
-        "data": {"t_in": 4, "t_out": 4, "workers": 8},
+        "data": {"t_in": 4, "t_out": 4, "holdout": 0.05, "workers": 8},
         "epochs": 50,
         "schedule": "cosine",
         "tiny": {"size": 32},
@@ -63,15 +69,26 @@ BENCHMARKS = {
         "tiny": {"size": 32},
     },
     "bair": {
-        "data": {"t_in": 4, "t_out": 12, "workers": 4},
+        "data": {"t_in": 4, "t_out": 12, "holdout": 0.02, "workers": 4},
         "epochs": 200,
-        "tiny": {"t_in": 2, "t_out": 3},
+        "tiny": {"t_in": 2, "t_out": 2},
     },
     "weatherbench": {
-        "data": {"t_in": 12, "t_out": 12, "normalise": "train", "workers": 4},
+        "data": {
+            "variables": ("t2m",),
+            "t_in": 12,
+            "t_out": 12,
+            "normalise": "train",
+            "workers": 4,
+        },
         "epochs": 50,
         "schedule": "cosine",
-        "tiny": {"t_in": 2, "t_out": 3},
+        "tiny": {
+            "t_in": 2,
+            "t_out": 2,
+            "train_years": (2015, 2015),
+            "test_years": (2017, 2017),
+        },
     },
 }
 
@@ -130,8 +147,6 @@ def shrink(config: ConfigDict) -> None:
             config.model[field] = value
     config.data.update(batch=2, workers=0)
     config.data.update(BENCHMARKS[config.data.source]["tiny"])
-    if config.data.get("holdout"):
-        config.data.holdout = 1
     config.train.update(steps=1, eval_every=1)
     config.mesh.data = 1
 
