@@ -391,3 +391,24 @@ def test_interrupt_and_unexpected_errors(stjax, monkeypatch):
     monkeypatch.setattr(doctor, "doctor", bug)
     status, _, err = stjax("doctor")
     assert status == 1 and "Traceback" in err and "a bug" in err
+
+
+def test_datasets_build(stjax, wrong, tmp_path):
+    np.save(tmp_path / "film.npy", np.zeros((30, 8, 8), np.uint8))
+    command = [
+        "datasets",
+        "build",
+        "files",
+        f"--path={tmp_path / 'film.npy'}",
+        f"--output={tmp_path / 'shards'}",
+        "--fields=t_in=2,t_out=1,split_by=time,fractions=(0.8,0.1,0.1)",
+    ]
+    status, out, _ = stjax(*command)
+    assert status == 0
+    from stjax.data.sources import open_source
+
+    source = open_source("tfds", "train", path=out.split()[-1])
+    clip = source.clip(0, np.random.default_rng(0))
+    assert clip["input"].shape == (2, 8, 8, 1) and clip["target"].shape == (1, 8, 8, 1)
+    assert "exists already" in wrong(*command)
+    assert "NAME=VALUE" in wrong(*command[:-1], "--fields=t_in")

@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": ("stjax.cli.running:evaluate", "measure a trained model on a split"),
     "predict": ("stjax.cli.predicting:predict", "predict the next frames of a clip"),
     "datasets": ("stjax.cli.listing:datasets", "list the data sources"),
+    "datasets build": ("stjax.cli.building:build", "write a source as shards"),
     "models": ("stjax.cli.listing:models", "list the models"),
     "doctor": ("stjax.doctor:doctor", "check this installation"),
 }
@@ -60,6 +61,8 @@ def _dispatch(arguments: list[str]) -> int | None:
 
         print(f"stjax {__version__}")
         return 0
+    if rest and f"{name} {rest[0]}" in COMMANDS:  # a command of two words
+        name = f"{name} {rest.pop(0)}"
     if name not in COMMANDS:
         raise unknown("command", name, COMMANDS)
     where, _ = COMMANDS[name]
@@ -101,7 +104,7 @@ def _worth_reading(record) -> bool:
 def _help() -> str:
     lines = ["stjax: learning from video and other space-time grids in JAX", ""]
     lines += ["usage: stjax COMMAND [--flag=value ...]", ""]
-    lines += [f"  {name:<10} {what}" for name, (_, what) in COMMANDS.items()]
+    lines += [f"  {name:<15} {what}" for name, (_, what) in COMMANDS.items()]
     lines += ["", "stjax COMMAND --help tells the flags of a command, for example:"]
     lines += ["  stjax train --config=tau/moving_digits --workdir=runs/digits"]
     return "\n".join(lines)

@@ -7,12 +7,16 @@ from etils import epath
 from stjax.cli.flagging import Config
 from stjax.errors import UserError
 
+# Not 0, so that a job manager knows that the run is not finished; 128 + SIGTERM.
+_TERMINATED = 143
 
-def train(*, config: Config, workdir: str) -> None:
+
+def train(*, config: Config, workdir: str) -> int:
     """Trains the model of a config; goes on where the workdir's last checkpoint ended.
 
     Leaves config.json, metrics.jsonl, events/ for TensorBoard, checkpoints/ and, at the
-    end, results.json and pictures/ in the workdir.
+    end, results.json and pictures/ in the workdir. SIGTERM ends it after the step in
+    progress, with a checkpoint and exit status 143.
 
     Args:
       config: such as tau/moving_digits, or your own file; --config.data.path=DIR and so
@@ -23,8 +27,9 @@ def train(*, config: Config, workdir: str) -> None:
 
     if not train(config, workdir):
         print(f"stopped before the end; the same command goes on with {workdir}")
-        return
+        return _TERMINATED
     print(f"wrote {workdir}/results.json and {workdir}/pictures/test.png")
+    return 0
 
 
 def evaluate(
