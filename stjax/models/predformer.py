@@ -154,14 +154,14 @@ class PredFormer(nn.Module):
                 f"depth {self.depth} and n_depth {self.n_depth} must be at least 1"
             )
         embed, encode, head = self._networks(x.shape[-1])
+        t, height, width = x.shape[1:4]
+        grid = -(-height // self.patch_size), -(-width // self.patch_size)
+        table = positions(t, grid[0] * grid[1], self.dim)
 
         def predict(clip):
-            tokens, grid = self._tokens(clip)
-            b, t, n, _ = tokens.shape
-            table = positions(t, n, self.dim)
-            tokens = embed(tokens) + table.astype(self.dtype)
+            tokens = embed(self._tokens(clip)) + table.astype(self.dtype)
             y = head(encode(tokens, train))
-            return self._frames(y, grid)[:, :, : clip.shape[2], : clip.shape[3]]
+            return self._frames(y, grid)[:, :, :height, :width]
 
         return extend(predict, x, frames or x.shape[1])
 
@@ -214,13 +214,13 @@ class PredFormer(nn.Module):
 
         return encode
 
-    def _tokens(self, x: jax.Array):
-        """[B, T, H, W, C] -> [B, T, N, p * p * C] in (py, px, c) order, (H/p, W/p)."""
+    def _tokens(self, x: jax.Array) -> jax.Array:
+        """[B, T, H, W, C] -> [B, T, N, p * p * C], each patch in (py, px, c) order."""
         p = self.patch_size
         x = fit_sides(x, p, self.pad_sides).astype(self.dtype)
         b, t, h, w, c = x.shape
         x = x.reshape(b, t, h // p, p, w // p, p, c).swapaxes(3, 4)
-        return x.reshape(b, t, -1, p * p * c), (h // p, w // p)
+        return x.reshape(b, t, -1, p * p * c)
 
     def _frames(self, y: jax.Array, grid: tuple[int, int]) -> jax.Array:
         """[B, T, N, C * p * p] in (c, py, px) order -> [B, T, H, W, C] float32."""

@@ -23,6 +23,9 @@ class SimVP(nn.Module):
 
     Attributes:
       translator: temporal module, a name in `stjax.layers.translators.TRANSLATORS`.
+        T_in is fixed by the weights; the frame size only for ``mlpmixer`` (all
+        positions) and ``swin`` (its window follows from the height). ``incepu`` has
+        no use for `mlp_ratio` and drop path.
       hid_s: channels of encoder and decoder; even (GroupNorm of 2 groups).
       hid_t: channels of the translator between its first and last block.
       n_s: layers of encoder and of decoder; sides shrink by ``2 ** (n_s // 2)``.
