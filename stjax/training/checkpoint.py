@@ -52,6 +52,12 @@ class Checkpoints:
             ),
         )
 
+    @staticmethod
+    def exist(workdir: str | epath.Path) -> bool:
+        """Whether a workdir has any checkpoint."""
+        path = epath.Path(workdir) / "checkpoints"
+        return path.exists() and any(p.name.isdigit() for p in path.iterdir())
+
     def __enter__(self) -> "Checkpoints":
         return self
 

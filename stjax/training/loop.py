@@ -6,14 +6,16 @@ import numpy as np
 from etils import epath
 
 from stjax import config as configs
-from stjax.evaluation import Evaluator, metric_names
+from stjax.evaluation import Evaluator
+from stjax.scoring import error_of
 from stjax.sharding.mesh import put_batch
 from stjax.training import inputs
 from stjax.training.checkpoint import Checkpoints
 from stjax.training.meter import Meter
 from stjax.training.setup import Setup, first_state, prepare
+from stjax.training.stopping import Termination
 from stjax.training.state import count_params, placed
-from stjax.training.workdir import describe, versions
+from stjax.training.workdir import check_storage, describe, versions
 from stjax.training.writer import Writer, progress, say, to_json
 
 PROTOCOLS = {
@@ -43,6 +45,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | epath.Path) -> dict:
         finite (the last good checkpoint remains).
     """
     configs.validate(config)
+    check_storage(workdir)
     workdir = epath.Path(workdir)
     setup = prepare(config)
     describe(workdir, config, setup.spec)
@@ -50,7 +53,9 @@ def train(config: ml_collections.ConfigDict, workdir: str | epath.Path) -> dict:
     eval_every = config.train.eval_every or setup.epoch
     save_every = config.train.save_every or eval_every
     dataset = inputs.make_dataset(config, setup.sources["train"], train=True)
-    evaluator = Evaluator(config, setup.model, selection, setup.mesh)
+    evaluator = Evaluator(
+        config, setup.model, selection, setup.mesh, metrics=setup.metrics
+    )
 
     with jax.set_mesh(setup.mesh), Checkpoints(workdir, create=True) as checkpoints:
         state, shardings = first_state(setup, checkpoints)
@@ -59,6 +64,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | epath.Path) -> dict:
         before = checkpoints.metrics(first).get("seconds", 0.0) if first else 0.0
 
         with (
+            Termination() as termination,
             Writer(workdir, first) as writer,
             progress(setup.steps, first, clips) as bar,
             inputs.batches(config, dataset, start=first) as batches,
@@ -66,14 +72,14 @@ def train(config: ml_collections.ConfigDict, workdir: str | epath.Path) -> dict:
             meter = Meter(writer, bar, clips, setup.steps, before)
             for step in range(first, setup.steps + 1):
                 # Save before the next batch is taken: the step is the position.
-                stop = checkpoints.reached_preemption(step)
+                stop = termination.requested or checkpoints.reached_preemption(step)
                 evaluate = step % eval_every == 0 or step == setup.steps
                 if step > first and (evaluate or stop or step % save_every == 0):
                     meter.settle()  # what is not finite is never saved
                     saved = {"seconds": meter.seconds}
                     if evaluate:
                         found = evaluator(state.variables)["metrics"]
-                        saved["error"] = found[metric_names(setup.spec)[0]]
+                        saved["error"] = error_of(setup.metrics, found)
                         _report(writer, setup, step, meter.loss, found)
                     checkpoints.save(state, saved)
                     writer.flush()
@@ -110,7 +116,9 @@ def _report(
 def _results(setup: Setup, variables: dict) -> dict:
     """The content of results.json: the test split, and how it came about."""
     config, sources, mesh = setup.config, setup.sources, setup.mesh
-    test = Evaluator(config, setup.model, sources["test"], mesh, sources["train"])
+    test = Evaluator(
+        config, setup.model, sources["test"], mesh, sources["train"], setup.metrics
+    )
     return {
         "config": config.name,
         "protocol": PROTOCOLS[config.train.select_on],

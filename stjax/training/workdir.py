@@ -1,6 +1,7 @@
 """The workdir of a run: what it holds besides checkpoints, and loading its model."""
 
 import dataclasses
+import importlib.util
 import json
 
 import flax
@@ -31,24 +32,39 @@ def versions() -> dict[str, str]:
     }
 
 
+def check_storage(workdir: str | epath.Path) -> None:
+    """Raises a `UserError` unless this installation can write to the workdir's kind.
+
+    Google Cloud Storage needs gcsfs (or TensorFlow, which brings its own client).
+    """
+    found = any(importlib.util.find_spec(name) for name in ("gcsfs", "tensorflow"))
+    if str(workdir).startswith("gs:") and not found:
+        raise UserError(
+            f"{workdir} is on Google Cloud Storage, which needs gcsfs:"
+            " pip install 'stjax[gcs]'"
+        )
+
+
 def describe(
     workdir: str | epath.Path, config: ml_collections.ConfigDict, spec: ClipSpec
 ) -> None:
     """Writes config.json: the config and what the clips look like.
 
     Raises:
-      UserError: the workdir holds a run with another config.
+      UserError: the workdir holds a run (a checkpoint) with another config.
     """
     path = epath.Path(workdir) / "config.json"
     values = {"config": configs.to_dict(config), "clips": spec.to_dict()}
     values = json.loads(json.dumps(values))
     if path.exists():
         old = json.loads(path.read_text())
+        # Fields that did not exist then get their defaults.
+        old["config"] = configs.to_dict(configs.from_dict(old["config"]))
         found = configs.difference(
             old["config"] | {"clips": old["clips"]},
             values["config"] | {"clips": values["clips"]},
         )
-        if found:
+        if found and Checkpoints.exist(workdir):
             raise UserError(
                 f"{workdir} holds a run with another config ({found}); go on with its"
                 " own config or choose a new workdir"
@@ -64,8 +80,9 @@ def description(
     """What `describe` has written.
 
     Raises:
-      UserError: the workdir is not one of a run.
+      UserError: the workdir is not one of a run, or cannot be read here.
     """
+    check_storage(workdir)
     path = epath.Path(workdir) / "config.json"
     if not path.exists():
         raise UserError(f"{workdir} has no config.json; give the workdir of a training")
