@@ -168,7 +168,7 @@ class Evaluator:
         values, curves = {}, {}
         for row in sums[0]:
             values[row], curves[row] = {}, {}
-            for name in sums[0][row]:
+            for name in self._metrics:
                 numerator = np.stack([s[row][name][0] for s in sums])
                 denominator = np.stack([s[row][name][1] for s in sums])
                 found = summarise(numerator, denominator, self._metrics[name])

@@ -14,12 +14,15 @@ def predict(predictor, x, frames: int | None = None):
       predictor: the predictor.
       x: dimensions in the order (batch,) time, height, width (, channel), by any
         names. ``attrs["units"]``, if there, has to agree with the training data.
+        Channels that have the names of the training data may come in any order.
       frames: how many frames to predict.
 
     Returns:
       A DataArray float32 with the dimensions of x, but ``lead_time`` for the time
       dimension: the time after the last input frame where the input's times are
       evenly spaced (then ``valid_time`` is a coordinate too), else 1, 2, 3 ...
+      Times that are numbers with units, as "hours since 1970-01-01" of any calendar,
+      stay such.
       Other coordinates, name, attributes and units are kept.
 
     Raises:
@@ -29,6 +32,10 @@ def predict(predictor, x, frames: int | None = None):
 
     spec = predictor.spec
     _check_units(x.attrs.get("units", ""), spec.units)
+    if x.ndim > 3 and x.dims[-1] in x.coords:
+        names = x[x.dims[-1]].values.tolist()
+        if set(spec.channels) <= set(names):
+            x = x.sel({x.dims[-1]: list(spec.channels)})
     y = predictor(x.values, frames)
     time = x.dims[1 if x.ndim == 5 else 0]
     rest = x.isel({time: 0}, drop=True)
@@ -42,9 +49,13 @@ def predict(predictor, x, frames: int | None = None):
         k: v for k, v in rest.coords.items() if k not in ("lead_time", "valid_time")
     }
     lead, last = _lead_times(x, time, len(y[0]) if x.ndim == 5 else len(y))
-    coords["lead_time"] = ("lead_time", lead)
+    attrs = x[time].attrs if time in x.coords else {}
+    about = {k: attrs[k] for k in ("units", "calendar", "standard_name") if k in attrs}
+    unit, since, _ = about.get("units", "").partition(" since ")
+    about_lead = {"units": unit} if since and last is not None else {}
+    coords["lead_time"] = ("lead_time", lead, about_lead)
     if last is not None:
-        coords["valid_time"] = ("lead_time", last + lead)
+        coords["valid_time"] = ("lead_time", last + lead, about)
     attrs = dict(x.attrs)
     if spec.units:
         attrs.setdefault("units", spec.units)

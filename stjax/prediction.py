@@ -69,7 +69,10 @@ class Predictor:
         """Predicts.
 
         Args:
-          x: [B, T_in, H, W, C_in] or [T_in, H, W, C_in], and [T_in, H, W] where
+          x: frames so far, as many as in training or more: then the last T_in count,
+            except for models of any length (recurrent ones: their class has
+            ``any_length``), which read them all and also take fewer.
+            [B, T_in, H, W, C_in] or [T_in, H, W, C_in], and [T_in, H, W] where
             C_in = 1; numpy, JAX, anything numpy can read, or an xarray.DataArray with
             its dimensions in that order. Height and width may differ from those of
             the training data where the model is convolutional.
@@ -165,10 +168,13 @@ class Predictor:
                 f"input has {x.shape[-1]} channels (the last axis of {x.shape}), the"
                 f" model takes {channels} ({', '.join(self.spec.channels[:8])})"
             )
-        if x.shape[1] != t_in:
+        any_length = getattr(self.model, "any_length", False)
+        if x.shape[1] < (1 if any_length else t_in):
             raise UserError(
-                f"input has {x.shape[1]} frames, the model takes {t_in}; {expected}"
+                f"input has {x.shape[1]} frames, the model takes {t_in} (of more, the"
+                f" last {t_in}); {expected}"
             )
+        x = x if any_length else x[:, -t_in:]
         if 0 in x.shape:
             raise UserError(f"input of shape {x.shape} is empty; {expected}")
         return x
@@ -212,11 +218,16 @@ class Predictor:
             values = "uint8 in 0..255 or float in 0..1"
         else:
             values = f"float in {spec.units or 'raw units'}"
+        if getattr(self.model, "any_length", False):
+            length = f"any T; trained on {spec.t_in}"
+        else:
+            length = f"T = {spec.t_in}; of a longer clip the last {spec.t_in} frames"
         names = ", ".join(spec.channels[:8]) + (", ..." if spec.channels[8:] else "")
         lines = [
             f"{name} with {size:,} parameters"
             + (f", {self.source}" * bool(self.source)),
             f"input:  [B, {', '.join(map(str, spec.input_shape))}] ({names}), {values}",
+            f"        {length}",
             f"output: [B, {', '.join(map(str, spec.target_shape))}] float32 in the"
             " units of the input; frames=N for N frames",
         ]

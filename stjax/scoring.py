@@ -90,10 +90,13 @@ def _bound(text: str, source: Source) -> Metric:
                     " source does not tell; NetCDF and Zarr files with a latitude do."
                     " Leave the metric out"
                 )
-    if fields.get("climatology") is not None and source.spec.metric_space == "model":
+    if fields.get("climatology") is not None:
         scale = np.float32(source.spec.target_scale)
         offset = np.float32(source.spec.target_offset)
-        fields["climatology"] = (fields["climatology"] - offset) / scale
+        usual = fields["climatology"]
+        usual = np.where(np.isfinite(usual), usual, offset)  # no training value there
+        in_raw = source.spec.metric_space == "raw"
+        fields["climatology"] = usual if in_raw else (usual - offset) / scale
     return create_metric(text, **fields)
 
 

@@ -20,7 +20,9 @@ from stjax.errors import UserError, unknown
 
 
 class _ListParser(flags.ArgumentParser):
-    """A list field: ``--config.field=[1,2]`` or ``1,2``."""
+    """A list field: ``--config.field=[1,2]``, ``1,2`` or ``some,words``."""
+
+    kind = list
 
     def parse(self, argument):
         if isinstance(argument, str):
@@ -28,10 +30,17 @@ class _ListParser(flags.ArgumentParser):
                 argument = ast.literal_eval(argument)
             except (ValueError, SyntaxError):
                 argument = argument.split(",")
-        return list(argument) if isinstance(argument, list | tuple) else [argument]
+        argument = () if argument is None else argument
+        several = isinstance(argument, list | tuple)
+        return self.kind(argument if several else [argument])
+
+
+class _TupleParser(_ListParser):
+    kind = tuple
 
 
 config_flags.register_flag_parser_for_type(list, _ListParser())
+config_flags.register_flag_parser_for_type(tuple, _TupleParser())
 
 
 def define(values: flags.FlagValues, name: str, arguments: list[str]) -> list[str]:

@@ -3,7 +3,7 @@
 import numpy as np
 from etils import epath
 
-from stjax import media
+from stjax import gridfiles, media
 from stjax.errors import UserError
 
 
@@ -14,23 +14,31 @@ def predict(
     output: str | None = None,
     frames: int | None = None,
     step: int | None = None,
+    variable: str | None = None,
 ) -> None:
     """Predicts the next frames of a clip.
 
-    The first frames of the clip are the model's input; those that follow, if any, are
+    Of a NetCDF or Zarr file the last frames are the model's input, and the forecast is
+    written as prediction.nc or .zarr, with coordinates, lead_time and units. Of any
+    other clip the first frames of the clip are the model's input; those that follow, if any, are
     the truth that the prediction is compared with. Writes prediction.npy,
     prediction.gif and the picture prediction.png.
 
     Args:
       workdir: the folder of a training.
-      input: the clip: .npy or .npz [T, H, W, C] or [T, H, W], .gif or a video (which
+      input: the clip: .nc, .zarr, .npy or .npz [T, H, W, C] or [T, H, W], .gif or a video (which
         is cropped and resized to the frames that the model was trained on).
       output: folder for the results (default: WORKDIR/pictures/NAME of the clip).
       frames: how many to predict (default: as in training).
       step: the checkpoint (default: the best).
+      variable: of a NetCDF or Zarr file that has other names than the training data:
+        one, or several with commas between.
     """
     from stjax.prediction import load
 
+    if gridfiles.is_grid(input):
+        _predict_grid(workdir, input, output, frames, step, variable)
+        return
     media.check_readable(input)  # Before the seconds that loading a model takes.
     predictor = load(workdir, step)
     t_in, t_out = predictor.spec.t_in, frames or predictor.spec.t_out
@@ -43,6 +51,22 @@ def predict(
     prediction = predictor(past, frames)
     future = future[..., predictor.spec.target_index]
     _write(predictor, past, prediction, future, output or _default(workdir, input))
+
+
+def _predict_grid(workdir, input, output, frames, step, variable) -> None:
+    from stjax.prediction import load
+    from stjax.training.workdir import description
+
+    data = description(workdir)[0].data
+    target = gridfiles.predict_grid(
+        load(workdir, step),
+        input,
+        output or _default(workdir, input),
+        variables=variable.split(",") if variable else None,
+        frames=frames,
+        step=data.get("frame_step") or data.get("hours") or 1,
+    )
+    print(f"wrote {target}: what follows the last frame of {input}")
 
 
 def _read(input: str, predictor, frames: int) -> np.ndarray:

@@ -92,7 +92,9 @@ class Source(Protocol):
     """One split (train, validation or test) of a data set: random access to clips.
 
     Sources pickle, because Grain's workers are separate processes, and `clip` may be
-    called from several threads at once.
+    called from several threads at once. A source may also have ``latitude`` [H]
+    (degrees of the rows) and ``climatology`` [1, H, W, C_out] (the mean training
+    frame, raw), for the metrics that need them; None or absent where there are none.
     """
 
     spec: ClipSpec

@@ -68,6 +68,16 @@ def _choose(values: list, levels: Levels, what: str) -> list[int]:
     return [values.index(level) for level in levels]
 
 
+def _latitude(dataset, rows: str) -> np.ndarray | None:
+    """Degrees of the rows, where their dimension is a latitude by name or units."""
+    if rows not in dataset.coords or dataset[rows].ndim != 1:
+        return None
+    units = str(dataset[rows].attrs.get("units", "")).lower()
+    if rows.lower() not in ("lat", "latitude") and not units.startswith("degrees_n"):
+        return None
+    return np.asarray(dataset[rows].values, np.float32)
+
+
 class _Variable:
     """How one variable becomes channels: [time, (other dims), rows, columns]."""
 
@@ -89,6 +99,7 @@ class _Variable:
         self.length = array.sizes[self.time]
         self.size = tuple(array.sizes[d] for d in self.space)
         self.units = str(array.attrs.get("units", ""))
+        self.latitude = _latitude(dataset, self.space[0])
         labels, self.take = [""], {}
         for dim in self.others:
             values = dataset[dim].values if dim in dataset else range(array.sizes[dim])
@@ -177,6 +188,16 @@ class GridReader:
     def __setstate__(self, state):
         self.__dict__.update(state)
         self._reset()
+
+    @property
+    def dims(self) -> tuple[str, tuple[str, str]]:
+        """The names of the time and of the (row, column) dimensions."""
+        return self._plan[0].time, self._plan[0].space
+
+    @property
+    def latitude(self) -> np.ndarray | None:
+        """Degrees of the rows [H], if the files tell them."""
+        return self._plan[0].latitude
 
     def variable_of(self, channel: int) -> str:
         """The variable that a channel comes from."""

@@ -13,8 +13,8 @@ from stjax.training import inputs
 from stjax.training.checkpoint import Checkpoints
 from stjax.training.meter import Meter
 from stjax.training.setup import Setup, first_state, prepare
-from stjax.training.stopping import Termination
 from stjax.training.state import count_params, placed
+from stjax.training.stopping import Termination
 from stjax.training.workdir import check_storage, describe, versions
 from stjax.training.writer import Writer, progress, say, to_json
 

@@ -1,5 +1,6 @@
 """Own data without code: arrays, videos, folders of images, NetCDF, Zarr."""
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ from stjax.data.finding import find_files, make_reader
 from stjax.data.frames import FrameProcess
 from stjax.data.grids import GridReader
 from stjax.data.reading import Skips, default_channels
-from stjax.data.statistics import statistics
+from stjax.data.statistics import climatology, statistics
 from stjax.data.windows import (
     SPLITS,
     Segment,
@@ -112,6 +113,7 @@ class Files:
             raise UserError(f"{path}: no readable file of format {kind!r}")
         segments = self._split(split, split_by, tuple(fractions))
         self._windows = Windows(segments[split], self._span, stride)
+        self._training = segments["train"]
         self.spec = self._make_spec(
             segments["train"],
             value_range,
@@ -124,6 +126,22 @@ class Files:
     def skipped(self) -> list[str]:
         """Files that were left out because they could not be read."""
         return self._skips.names
+
+    @property
+    def latitude(self) -> np.ndarray | None:
+        """Degrees of the rows [H] of a grid, as they are after crop and size."""
+        rows = getattr(self._reader, "latitude", None)
+        if rows is None:
+            return None
+        frame = np.broadcast_to(rows[:, None, None], (*self._reader.sizes[0], 1))
+        rows = self._process(frame)[:, 0, 0]
+        return rows if np.isfinite(rows).all() else None
+
+    @functools.cached_property
+    def climatology(self) -> np.ndarray:
+        """Mean frame of the training split [1, H, W, C_out], in raw units."""
+        mean = climatology(self._reader, self._training, self._process)
+        return mean[..., list(self.spec.target_index)]
 
     def _split(self, split: str, by: str | None, fractions: tuple[float, ...]):
         if by not in (None, "time", "file"):

@@ -1,5 +1,6 @@
 """WeatherBench: ERA5 on a coarse grid, one folder of NetCDF files for each variable."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 from stjax.data.base import ClipSpec
 from stjax.data.grids import GridReader, import_xarray, open_grid
 from stjax.data.reading import Process, Skips, existing, natural
-from stjax.data.statistics import statistics
+from stjax.data.statistics import climatology, statistics
 from stjax.data.windows import SPLITS, Segment, Windows
 from stjax.errors import UserError, unknown
 
@@ -120,13 +121,25 @@ class WeatherBench:
             span,
         )
         self._windows, self._segments, self._hours = frames, segments, hours
-        self._length = len(frames) - 1
+        self._length, self._train_years = len(frames) - 1, train_years
         if self._length < 1:
             raise UserError(
                 f"{self._reader.path}: the {split} years {tuple(years)} have no clip of"
                 f" {span} frames every {hours} h; check the files, data.t_in and"
                 " data.t_out"
             )
+
+    @property
+    def latitude(self) -> np.ndarray | None:
+        """Degrees of the rows [H]."""
+        return self._reader.latitude
+
+    @functools.cached_property
+    def climatology(self) -> np.ndarray:
+        """Mean frame of the training years [1, H, W, C_out], in raw units."""
+        training = self._reader.segments(self._train_years, self._hours, "train")
+        mean = climatology(self._reader, training, lambda frames: frames)
+        return mean[..., list(self.spec.target_index)]
 
     def __len__(self) -> int:
         return self._length
@@ -187,7 +200,7 @@ class YearReader:
                     f"{path}: files of {name!r} and {variables[0]!r} differ in years or"
                     " grid; download the same ones"
                 )
-        self.size = first.sizes[0]
+        self.size, self.latitude = first.sizes[0], first.latitude
         self.channels = tuple(c for r in self._readers for c in r.channels)
         self._of = [n for n, r in zip(variables, self._readers, strict=True)
                     for _ in r.channels]  # fmt: skip

@@ -56,6 +56,7 @@ class Rollout(nn.Module):
     remat: bool = False
 
     uses_target = True
+    any_length = True  # of the input, whatever T_in was in training
 
     @property
     def stride(self) -> int:
