@@ -53,6 +53,9 @@ def lagrangian_persistence(
     if not np.isfinite(x).all():
         raise UserError("lagrangian persistence needs finite values; fill the no-data")
     pysteps = import_pysteps()
+    if method == "proesmans":  # its six levels crash Python where frames are small
+        smallest = min(x.shape[2:4])
+        options = {"num_levels": max(1, min(6, smallest.bit_length() - 2)), **options}
     fields = np.moveaxis(np.asarray(x, np.float64), -1, 1)  # [B, C, T, H, W]
     moved = [
         _carry(f, frames, method, options, pysteps) for clip in fields for f in clip

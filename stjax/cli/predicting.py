@@ -20,14 +20,15 @@ def predict(
 
     Of a NetCDF or Zarr file the last frames are the model's input, and the forecast is
     written as prediction.nc or .zarr, with coordinates, lead_time and units. Of any
-    other clip the first frames of the clip are the model's input; those that follow, if any, are
-    the truth that the prediction is compared with. Writes prediction.npy,
-    prediction.gif and the picture prediction.png.
+    other clip the first frames are the input; those that follow, if any, are the truth
+    that the prediction is compared with. Writes prediction.npy, prediction.gif and the
+    picture prediction.png.
 
     Args:
       workdir: the folder of a training.
-      input: the clip: .nc, .zarr, .npy or .npz [T, H, W, C] or [T, H, W], .gif or a video (which
-        is cropped and resized to the frames that the model was trained on).
+      input: the clip: .nc, .zarr, .npy or .npz [T, H, W, C] or [T, H, W], .gif or a
+        video (which is cropped and resized to the frames that the model was trained
+        on).
       output: folder for the results (default: WORKDIR/pictures/NAME of the clip).
       frames: how many to predict (default: as in training).
       step: the checkpoint (default: the best).

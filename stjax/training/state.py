@@ -41,7 +41,8 @@ def build_model(config: ml_collections.ConfigDict, spec: ClipSpec) -> nn.Module:
     """The model of a config, for clips of ``spec``.
 
     Fields that are None are left to the model's own defaults. A model that predicts
-    other channels than it sees is told by ``out_channels``.
+    other channels than it sees is told by ``out_channels``, and predicts all frames in
+    one call.
 
     Raises:
       UserError: unknown model or field, or it cannot predict a part of its channels.
@@ -60,7 +61,14 @@ def build_model(config: ml_collections.ConfigDict, spec: ClipSpec) -> nn.Module:
                 f" wants {len(spec.target_index)} of {len(spec.channels)}; choose"
                 " another model"
             )
+        if len(spec.target_index) == len(spec.channels):
+            raise UserError(
+                f"data.target_channels {spec.target_index} are all channels in another"
+                " order; leave it out, or order the data"
+            )
         fields["out_channels"] = len(spec.target_index)
+        if spec.t_out > spec.t_in and "t_out" in known and "t_out" not in fields:
+            fields["t_out"] = spec.t_out  # it cannot read its own predictions
     return create_model(name, dtype=jnp.dtype(config.dtype), **fields)
 
 

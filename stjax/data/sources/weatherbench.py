@@ -121,7 +121,7 @@ class WeatherBench:
             span,
         )
         self._windows, self._segments, self._hours = frames, segments, hours
-        self._length, self._train_years = len(frames) - 1, train_years
+        self._length, self._train_years = len(frames) - 1, years["train"]
         if self._length < 1:
             raise UserError(
                 f"{self._reader.path}: the {split} years {tuple(years)} have no clip of"

@@ -9,6 +9,7 @@ from stjax.models.recurrent.sampling import (
     reverse_probabilities,
     scheduled_probability,
 )
+from stjax.models.sides import fit_sides
 
 Array = jax.Array
 Carry = tuple
@@ -50,10 +51,12 @@ class Rollout(nn.Module):
     Attributes:
       dtype: compute dtype. Parameters, cell states and predictions are float32.
       remat: recompute each step in the backward pass: less memory, more time.
+      pad_sides: pad sides that do not divide (edge values) and crop the prediction.
     """
 
     dtype: jnp.dtype = jnp.float32
     remat: bool = False
+    pad_sides: bool = False
 
     uses_target = True
     any_length = True  # of the input, whatever T_in was in training
@@ -101,7 +104,10 @@ class Rollout(nn.Module):
         """Predicts `frames` frames (as many as T_in by default); see the class."""
         shown = train or sampling_mask is not None
         self._check(x, frames, target, shown)
-        t_in = x.shape[1]
+        (height, width), t_in = x.shape[2:4], x.shape[1]
+        x = fit_sides(x, self.stride, self.pad_sides)
+        if shown:
+            target = fit_sides(target, self.stride, self.pad_sides)
         t_out = frames or (target.shape[1] if shown else t_in)
         steps = t_in + t_out - 1
 
@@ -127,6 +133,7 @@ class Rollout(nn.Module):
         y = from_patches(y, self.patch)
         if not self.is_initializing():
             self.finish(y, extras, train)
+        y = y[:, :, :height, :width]
         return y if shown else y[:, -t_out:]
 
     def _scan(self, video: Array, keep: Array, train: bool) -> tuple[Array, dict]:
@@ -163,7 +170,8 @@ class Rollout(nn.Module):
             raise UserError(
                 f"{name}: got input of shape {x.shape}; expected [B,T,H,W,C], T >= 1"
             )
-        if x.shape[2] % self.stride or x.shape[3] % self.stride:
+        divides = x.shape[2] % self.stride == x.shape[3] % self.stride == 0
+        if not divides and not self.pad_sides:
             raise UserError(
                 f"{name}: sides {x.shape[2]} x {x.shape[3]} are not divisible by "
                 f"{self.stride}; crop or pad the frames, or choose another patch size"
