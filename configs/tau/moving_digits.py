@@ -19,11 +19,11 @@ def get_config(variant: str | None = None) -> ConfigDict:
         config.name = "tau/moving_digits"
         config.model = {
             "name": "tau",
-            "hid_s": 8,
+            "hid_s": 12,
             "hid_t": 64,
-            "n_s": 2,
-            "n_t": 4,
-            "mlp_ratio": 4.0,
+            "n_s": 4,
+            "n_t": 3,
+            "mlp_ratio": 3.0,
             "drop_path_rate": 0.0,
         }
         config.data.update(
@@ -38,8 +38,8 @@ def get_config(variant: str | None = None) -> ConfigDict:
             eval_clips=500,
         )
         config.loss.update(name="mse_divergence", alpha=0.1, temperature=0.1)
-        config.optim.update(name="adam", lr=5e-3, schedule="onecycle")
-        config.train.update(steps=600, eval_every=200)
+        config.optim.update(name="adam", lr=8e-3, schedule="onecycle")
+        config.train.update(steps=600, eval_every=300)
     return miniature(config) if variant else config
 
 
@@ -48,7 +48,7 @@ def miniature(config: ConfigDict | None = None) -> ConfigDict:
     config = get_config() if config is None else config
     with config.unlocked():
         config.name = "tau/moving_digits:miniature"
-        config.model.update(hid_s=4, hid_t=8, n_t=2, mlp_ratio=2.0)
+        config.model.update(hid_s=4, hid_t=8, n_s=2, n_t=2, mlp_ratio=2.0)
         config.data.update(
             t_in=2, t_out=2, batch=2, size=16, digit_size=7, train_clips=8, eval_clips=3
         )
