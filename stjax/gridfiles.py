@@ -121,7 +121,10 @@ def write_grid(dataset, path: str) -> None:
     if is_zarr(Path(path)) or path.endswith(".zarr"):
         dataset.to_zarr(path, mode="w", consolidated=False)
     else:
-        dataset.to_netcdf(path, engine="h5netcdf")
+        # HDF5 refuses to write to a file that this process also reads.
+        part = Path(f"{path}.part")
+        dataset.to_netcdf(part, engine="h5netcdf")
+        part.replace(path)
 
 
 def predict_grid(

@@ -42,15 +42,16 @@ def weather(frames=40):
     )  # fmt: skip
 
 
-def tiny(path, model="tau", **data):
+def tiny(path, model="simvp", **data):
     config = load_config("tau/own_data:miniature")
     with config.unlocked():
         config.data.update(path=str(path), stride=1, **data)
         config.metrics = ("mse",)
         config.train.update(steps=1, eval_every=1)
         config.loss = {"name": "mse"}
-        if model == "tau":
-            config.model.update(n_s=2, hid_s=2, hid_t=4)
+        if model == "simvp":  # the translator that compiles soonest
+            fields = {"translator": "poolformer", "n_s": 2, "hid_s": 2, "hid_t": 4}
+            config.model = {"name": model, "pad_sides": True, "n_t": 2, **fields}
         else:
             fields = {"num_hidden": (2,), "filter_size": 3, "patch_size": 2}
             config.model = {"name": model, "pad_sides": True, **fields}
@@ -139,7 +140,7 @@ def test_several_metrics_in_one_text(run):
 
 
 def test_what_a_metric_lacks_is_said_before_training(tmp_path):
-    np.save(tmp_path / "film.npy", RNG.integers(0, 256, (30, 8, 8), np.uint8))
+    np.save(tmp_path / "film.npy", RNG.integers(0, 256, (60, 8, 8), np.uint8))
     config = tiny(tmp_path / "film.npy")
     for metric, text in [
         ("rmse_latitude", "needs the latitude"),
@@ -201,20 +202,20 @@ def test_augmentation_changes_training_clips_only(tmp_path):
 @pytest.mark.parametrize(
     "model, t_in, t_out, shot",
     [
-        ("tau", 2, 4, 4),  # in one shot
-        ("tau", 2, 5, None),  # by recursion
-        ("tau", 4, 2, None),  # the first frames
+        ("simvp", 2, 4, 4),  # in one shot
+        ("simvp", 2, 5, None),  # by recursion
+        ("simvp", 4, 2, None),  # the first frames
         ("convlstm", 3, 4, None),
     ],
 )
 def test_lengths_and_odd_sides(tmp_path, model, t_in, t_out, shot):
     film = RNG.normal(5000, 300, (40, 7, 9, 2)).astype(np.float32)
     np.save(tmp_path / "film.npy", film)
-    config = tiny(tmp_path / "film.npy", model, t_in=t_in, t_out=t_out, split_by="time")
+    fields = {"t_in": t_in, "t_out": t_out, "fractions": (0.4, 0.3, 0.3)}
+    config = tiny(tmp_path / "film.npy", model, **fields)
     if shot:
         with config.unlocked():
             config.model.t_out = shot
-    config.data.fractions = (0.4, 0.3, 0.3)
     results = stjax.train(config, tmp_path / "run")
     assert len(results["per_frame"]["mse"]) == t_out
     predictor = stjax.load(tmp_path / "run")
@@ -224,7 +225,7 @@ def test_lengths_and_odd_sides(tmp_path, model, t_in, t_out, shot):
     assert 3000 < y.mean() < 7000  # raw units, though the model sees about 0
     assert predictor(film[:t_in], frames=t_out + 2).shape[1] == t_out + 2
     longer = predictor(film[: t_in + 3])
-    if model == "tau":  # exactly T_in frames: the last ones
+    if model == "simvp":  # exactly T_in frames: the last ones
         np.testing.assert_array_equal(longer, predictor(film[3 : t_in + 3]))
         with pytest.raises(UserError, match=f"1 frames, the model takes {t_in}"):
             predictor(film[:1])
@@ -322,3 +323,82 @@ def test_grids_that_do_not_fit(run, tmp_path):
 def test_results_json_holds_the_curves(run):
     _, workdir, results = run
     assert json.loads((workdir / "results.json").read_text()) == results
+
+
+# --- own data with nothing but config values
+
+
+def own_data(tmp_path, **data):
+    config = load_config("tau/own_data:miniature")
+    with config.unlocked():
+        config.data.update(**data)
+    return stjax.train(config, tmp_path / "run")
+
+
+def test_the_real_climate_file(reference, tmp_path):
+    path = reference / "data" / "climate" / "A1B_north_america.nc"
+    results = own_data(tmp_path, path=str(path), t_out=4)
+    assert results["metrics"].keys() == {"mse_mean", "mae_mean", "rmse_mean"}
+    still = results["baselines"]["last_frame"]["rmse_mean"]
+    assert 0.1 < still < 5  # kelvin from year to year
+    predictor = stjax.load(tmp_path / "run")
+    out = gridfiles.predict_grid(predictor, str(path), str(tmp_path), frames=3)
+    found = gridfiles.open_grid(out)["air_temperature"]
+    assert found.shape == (3, 37, 49) and found.attrs["units"] == "K"
+    assert found["valid_time"].attrs["calendar"] == "360_day"
+    year = 360 * 24
+    np.testing.assert_array_equal(found["lead_time"], year * np.arange(1, 4))
+
+
+def test_the_real_videos(reference, tmp_path):
+    path = str(reference / "data" / "videos")
+    results = own_data(tmp_path, path=path, size=(16, 24), channels="grey", stride=24)
+    assert np.isfinite(results["metrics"]["mse"])
+    assert results["metrics"].keys() == {"mse", "mae", "psnr", "ssim", "ssim_range2"}
+    with pytest.raises(UserError, match="mixed frame sizes"):
+        own_data(tmp_path, path=path)
+
+
+@pytest.fixture
+def wrong(capsys):
+    """The line of ``stjax train`` on data that it cannot use."""
+    from stjax import cli
+
+    def run(folder, path, *flags):
+        capsys.readouterr()
+        flags = [f"--config.{flag}" for flag in (f"data.path={path}", *flags)]
+        config = "--config=tau/own_data:miniature"
+        with pytest.raises(SystemExit) as end:
+            cli.main(["stjax", "train", config, f"--workdir={folder / 'run'}", *flags])
+        out, err = capsys.readouterr()
+        assert end.value.code == 2, err
+        assert out == "" and err.count("\n") == 1 and err.startswith("stjax: ")
+        assert not (folder / "run").exists()
+        return err
+
+    return run
+
+
+def test_data_that_cannot_be_used(wrong, tmp_path):
+    from PIL import Image
+
+    weather().to_netcdf(tmp_path / "w.nc", engine="h5netcdf")
+    assert "set data.variable; it has: msl" in wrong(tmp_path, tmp_path / "w.nc")
+    flag = "data.variable=t2n"
+    assert "has no variable 't2n'" in wrong(tmp_path, tmp_path / "w.nc", flag)
+    assert "does not exist" in wrong(tmp_path, tmp_path / "nothing.nc")
+    np.save(tmp_path / "short.npy", np.zeros((3, 8, 8), np.uint8))
+    assert "too short" in wrong(tmp_path, tmp_path / "short.npy")
+    for name, size in (("a", (8, 8)), ("b", (8, 12))):
+        (tmp_path / "films").mkdir(exist_ok=True)
+        np.save(tmp_path / "films" / name, np.zeros((60, *size), np.uint8))
+    assert "mixed frame sizes" in wrong(tmp_path, tmp_path / "films")
+    (tmp_path / "frames").mkdir()
+    for k in range(60):
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / f"frames/{k}.png")
+    whole = (tmp_path / "frames" / "7.png").read_bytes()
+    (tmp_path / "frames" / "7.png").write_bytes(whole[:30])
+    line = wrong(tmp_path, tmp_path / "frames")
+    assert "cannot read" in line and "7.png" in line
+    line = wrong(tmp_path, tmp_path / "frames", "metrics=mse,csi:threshhold=1")
+    assert "7.png" in line or "did you mean 'threshold'" in line

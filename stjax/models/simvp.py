@@ -85,8 +85,9 @@ class SimVP(nn.Module):
         check_clip(x)
         self._check()
         nets = self._networks(x.shape[-1])
+        mix = self._time_mix(x.shape[1])
         return extend(
-            lambda clip: self._call(nets, clip, train=train),
+            lambda clip: self._call(nets, mix, clip, train=train),
             x,
             frames or self.t_out or x.shape[1],
         )
@@ -123,7 +124,7 @@ class SimVP(nn.Module):
         )
         return enc, hid, dec
 
-    def _call(self, networks, x: jax.Array, *, train: bool) -> jax.Array:
+    def _call(self, networks, mix, x: jax.Array, *, train: bool) -> jax.Array:
         """One block of frames from one block of frames."""
         encoder, translator, decoder = networks
         height, width = x.shape[2:4]
@@ -140,17 +141,19 @@ class SimVP(nn.Module):
         latent = stacked.reshape(b, h, w, t_out, c).transpose(0, 3, 1, 2, 4)
         latent = latent.reshape(b * t_out, h, w, c)
 
-        if t_out != t:
-            skip = self._mix_time(skip.reshape(b, t, *skip.shape[1:]), t_out)
+        if mix is not None:
+            skip = skip.reshape(b, t, *skip.shape[1:])
+            skip = jnp.einsum("bthwc,ts->bshwc", skip, mix.astype(skip.dtype))
+            skip = skip.reshape(b * t_out, *skip.shape[2:])
         y = decoder(latent, skip).astype(jnp.float32)
         return y.reshape(b, t_out, *y.shape[1:])[:, :, :height, :width]
 
-    def _mix_time(self, skip: jax.Array, t_out: int) -> jax.Array:
-        """[B, T, H, W, C] -> [B * t_out, H, W, C]; at birth every frame is the last."""
+    def _time_mix(self, t_in: int) -> jax.Array | None:
+        """[T_in, t_out], how skips mix over time; at birth every frame is the last."""
+        if self.t_out in (None, t_in):
+            return None
 
         def last(_, shape):
             return jnp.zeros(shape).at[-1].set(1.0)
 
-        mix = self.param("skip_time", last, (skip.shape[1], t_out))
-        y = jnp.einsum("bthwc,ts->bshwc", skip, mix.astype(skip.dtype))
-        return y.reshape(-1, *y.shape[2:])
+        return self.param("skip_time", last, (t_in, self.t_out))
