@@ -146,7 +146,8 @@ def published() -> dict[str, int | float | None]:
         (("dynamic", "missing", "perceptual"), "noisy_moving_mnist"),
         (("20", "40"), "kth"),
     ):
-        table |= {f"tau/{name}:{v}": table[f"tau/{name}"] for v in variants}
+        count = table.pop(f"tau/{name}")
+        table |= {f"tau/{name}:{v}": count for v in variants}
     table |= {f"tau/weatherbench:{v}": n for v, n in WEATHER.items()}
     for translator, n in SIMVP.items():
         key = f"prediction/simvp:{translator},"
