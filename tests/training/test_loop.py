@@ -1,4 +1,8 @@
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -8,12 +12,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import stjax
 from stjax.convert import to_torch
+from stjax.data.base import ClipSpec
 from stjax.errors import UserError
 from stjax.training import inputs, setup
 from stjax.training.checkpoint import Checkpoints
 from stjax.training.initial import initial_variables
 from stjax.training.setup import first_state, prepare
-from stjax.training.workdir import description, load_run
+from stjax.training.stopping import Termination
+from stjax.training.workdir import describe, description, load_run
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +111,88 @@ def test_ten_steps_are_five_and_five(ten_steps, tmp_path, monkeypatch, workers):
     assert train_losses(tmp_path) == train_losses(ten_steps)  # bit for bit
     pairs = weights(tmp_path), weights(ten_steps)
     jax.tree.map(np.testing.assert_array_equal, *pairs)
+
+
+TERMINATED = """
+import os, signal, sys
+from stjax import cli
+from stjax.training import loop
+
+put, count = loop.put_batch, []
+
+def terminates(mesh, batch):
+    count.append(1)
+    if len(count) == 7:  # while the seventh of ten steps is prepared
+        os.kill(os.getpid(), signal.SIGTERM)
+    return put(mesh, batch)
+
+loop.put_batch = terminates
+cli.main(["stjax", *sys.argv[1:]])
+"""
+
+
+def test_sigterm_saves_and_the_run_goes_on(ten_steps, tmp_path):
+    flags = ["train.steps=10", "train.eval_every=10", "train.save_every=5"]
+    cache = {
+        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+    }
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", TERMINATED, "train", f"--workdir={tmp_path}"),
+            "--config=tau/moving_digits:miniature",
+            *(f"--config.{flag}" for flag in flags),
+        ],
+        env={**os.environ, **cache},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 143, done.stderr
+    line = "SIGTERM: finishing this step and saving a checkpoint"
+    assert done.stderr.count(line) == 1 and "Traceback" not in done.stderr
+    assert "stopped before the end; the same command goes on" in done.stdout
+    assert not (tmp_path / "results.json").exists()
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.last == 7
+    stjax.train(tiny_config(steps=10, eval_every=10, save_every=5), tmp_path)
+    assert train_losses(tmp_path) == train_losses(ten_steps)  # bit for bit
+    pairs = weights(tmp_path), weights(ten_steps)
+    jax.tree.map(np.testing.assert_array_equal, *pairs)
+
+
+def test_a_second_sigterm_is_not_caught():
+    before = signal.getsignal(signal.SIGTERM)
+    with Termination() as termination:
+        assert not termination.requested
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert termination.requested
+        assert signal.getsignal(signal.SIGTERM) == before
+    with Termination():
+        assert signal.getsignal(signal.SIGTERM) != before
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_google_cloud_needs_a_package(tiny, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for call in (lambda p: stjax.train(tiny, p), stjax.evaluate):
+        with pytest.raises(UserError, match=r"gcsfs: pip install 'stjax\[gcs\]'"):
+            call("gs://bucket/run")
+
+
+def test_a_workdir_without_checkpoints_takes_another_config(tiny, tmp_path):
+    spec = ClipSpec(2, 2, 16, 16)
+    describe(tmp_path, tiny, spec)
+    tiny.loss.alpha = 0.5
+    describe(tmp_path, tiny, spec)
+    assert description(tmp_path)[0].loss.alpha == 0.5
+    # A config of before there was a field gets the field's default.
+    path = tmp_path / "config.json"
+    values = json.loads(path.read_text())
+    del values["config"]["metrics"]
+    path.write_text(json.dumps(values))
+    (tmp_path / "checkpoints" / "1").mkdir(parents=True)
+    describe(tmp_path, tiny, spec)
 
 
 def setup_put():
