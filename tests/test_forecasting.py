@@ -8,6 +8,7 @@ import pytest
 import stjax
 from stjax import gridfiles
 from stjax.config import load_config
+from stjax.data.sources import open_source
 from stjax.errors import UserError
 from stjax.scoring import create_metrics, error_of, metric_specs
 from stjax.training import inputs
@@ -129,6 +130,30 @@ def test_the_first_metric_with_a_direction_selects(run):
         create_metrics(("bias:threshold=281",), source)
     again = stjax.evaluate(workdir, metrics=["pod:threshold=280"])
     assert list(again["metrics"]) == ["pod:threshold=280"]
+
+
+def test_weatherbench_has_latitude_and_climatology(tmp_path):
+    folder = tmp_path / "2m_temperature"
+    folder.mkdir()
+    values = RNG.normal(280, 5, (3, 20, 6, 10)).astype(np.float32)
+    for year, field in zip((2015, 2016, 2017), values, strict=True):
+        hours = np.datetime64(f"{year}-01-01T00", "ns") + np.arange(20) * 3600 * 10**9
+        coords = {"time": hours, "lat": LATITUDE, "lon": np.arange(10.0)}
+        dataset = xr.Dataset({"t2m": (("time", "lat", "lon"), field)}, coords)
+        path = folder / f"2m_temperature_{year}_5.625deg.nc"
+        dataset.to_netcdf(path, engine="h5netcdf")
+    years = {"train_years": (2015, 2016), "validation_years": (2016, 2016)}
+    source = open_source(
+        "weatherbench", "test", path=str(tmp_path), test_years=(2017, 2017),
+        t_in=2, t_out=2, normalise="per_split", **years,
+    )  # fmt: skip
+    np.testing.assert_array_equal(source.latitude, LATITUDE)
+    expected = values[:2].mean((0, 1), dtype=np.float64)[None, ..., None]
+    np.testing.assert_allclose(source.climatology, expected, rtol=1e-6)
+    assert create_metrics(("acc,rmse_latitude",), source).keys() == {
+        "acc",
+        "rmse_latitude",
+    }
 
 
 def test_several_metrics_in_one_text(run):
@@ -400,5 +425,6 @@ def test_data_that_cannot_be_used(wrong, tmp_path):
     (tmp_path / "frames" / "7.png").write_bytes(whole[:30])
     line = wrong(tmp_path, tmp_path / "frames")
     assert "cannot read" in line and "7.png" in line
-    line = wrong(tmp_path, tmp_path / "frames", "metrics=mse,csi:threshhold=1")
-    assert "7.png" in line or "did you mean 'threshold'" in line
+    flags = ["data.variable=t2m", "metrics=mse,csi:threshhold=1"]
+    line = wrong(tmp_path, tmp_path / "w.nc", *flags)
+    assert "did you mean 'threshold'" in line

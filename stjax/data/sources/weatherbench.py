@@ -90,6 +90,7 @@ class WeatherBench:
         self._reader = YearReader(existing(path, "data.path"), variables, levels)
         self._offsets = _offsets(offsets, t_in + t_out)
         self._lay_windows(split, years[split], hours)
+        self._train_years = years["train"]
         over = split if normalise == "per_split" else "train"
         training = self._reader.segments(years[over], over)
         offset, scale = statistics(self._reader, training, lambda frames: frames)
@@ -121,7 +122,7 @@ class WeatherBench:
             span,
         )
         self._windows, self._segments, self._hours = frames, segments, hours
-        self._length, self._train_years = len(frames) - 1, years["train"]
+        self._length = len(frames) - 1
         if self._length < 1:
             raise UserError(
                 f"{self._reader.path}: the {split} years {tuple(years)} have no clip of"
@@ -137,7 +138,7 @@ class WeatherBench:
     @functools.cached_property
     def climatology(self) -> np.ndarray:
         """Mean frame of the training years [1, H, W, C_out], in raw units."""
-        training = self._reader.segments(self._train_years, self._hours, "train")
+        training = self._reader.segments(self._train_years, "train")
         mean = climatology(self._reader, training, lambda frames: frames)
         return mean[..., list(self.spec.target_index)]
 
