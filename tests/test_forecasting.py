@@ -7,6 +7,7 @@ import pytest
 
 import stjax
 from stjax import gridfiles
+from stjax.cli import running
 from stjax.config import load_config
 from stjax.data.sources import open_source
 from stjax.errors import UserError
@@ -119,7 +120,7 @@ def weather_of(config):
     return xr.open_dataset(config.data.path, decode_times=False)
 
 
-def test_the_first_metric_with_a_direction_selects(run):
+def test_the_first_metric_with_a_direction_selects(run, capsys):
     config, workdir, _ = run
     source = inputs.open_split(config, "train")
     metrics = create_metrics(("bias:threshold=281", *config.metrics), source)
@@ -130,6 +131,11 @@ def test_the_first_metric_with_a_direction_selects(run):
         create_metrics(("bias:threshold=281",), source)
     again = stjax.evaluate(workdir, metrics=["pod:threshold=280"])
     assert list(again["metrics"]) == ["pod:threshold=280"]
+    running.evaluate(workdir=str(workdir), metrics="pod:threshold=280")
+    table = capsys.readouterr().out.splitlines()[1:]
+    assert table[0].strip() == "pod:threshold=280"
+    shown = float(table[1].removeprefix("model"))
+    assert shown == pytest.approx(again["metrics"]["pod:threshold=280"], rel=1e-4)
 
 
 def test_weatherbench_has_latitude_and_climatology(tmp_path):

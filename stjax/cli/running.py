@@ -38,6 +38,8 @@ def evaluate(
     split: str = "test",
     step: str = "best",
     output: str | None = None,
+    metrics: str | None = None,
+    baselines: str | None = None,
 ) -> None:
     """Measures a trained model on a split of its data, beside trivial predictions.
 
@@ -46,18 +48,30 @@ def evaluate(
       split: train, validation or test (the default).
       step: of the checkpoint: best (the default), last or a number.
       output: also write everything, with per-frame curves, to this .json.
+      metrics: in place of the config's, such as mse,csi:threshold=0.5.
+      baselines: in place of the config's, such as lagrangian.
     """
     from stjax.evaluation import evaluate
 
-    report = evaluate(workdir, split, checkpoint_step(step))
+    report = evaluate(
+        workdir,
+        split,
+        checkpoint_step(step),
+        metrics=metrics and [metrics],
+        baselines=baselines and baselines.split(","),
+    )
     print(f"{workdir}, step {report['step']}, {split} split: {report['clips']} clips")
     if report["skipped"]:
         print(f"{report['skipped']} clips could not be read and were left out")
     rows = {"model": report["metrics"], **report.get("baselines", {})}
     names = list(report["metrics"])
-    print(f"{'':<22}" + "".join(f"{name:>14}" for name in names))
+    widths = [max(14, len(name) + 2) for name in names]
+    heads = zip(names, widths, strict=True)
+    print(f"{'':<22}" + "".join(f"{name:>{width}}" for name, width in heads))
     for row, values in rows.items():
-        print(f"{row:<22}" + "".join(f"{values[name]:>14.5g}" for name in names))
+        cells = zip(names, widths, strict=True)
+        cells = (f"{values[name]:>{width}.5g}" for name, width in cells)
+        print(f"{row:<22}" + "".join(cells))
     if output:
         epath.Path(output).write_text(json.dumps(report, indent=2))
         print(f"wrote {output}")
