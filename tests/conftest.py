@@ -10,10 +10,10 @@ os.environ["XLA_FLAGS"] = (
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-import jax  # noqa: E402
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
-from absl import flags  # noqa: E402
+import jax
+import numpy as np
+import pytest
+from absl import flags
 
 if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()
@@ -40,7 +40,9 @@ def golden():
 
     def load(name: str):
         shipped = Path(__file__).parent / "golden" / name
-        outside = Path(os.environ.get("STJAX_REFERENCE", "/nonexistent"), "golden", name)
+        outside = Path(
+            os.environ.get("STJAX_REFERENCE", "/nonexistent"), "golden", name
+        )
         for path in (shipped, outside):
             if path.exists():
                 return np.load(path, allow_pickle=False)

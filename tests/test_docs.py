@@ -19,7 +19,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
 
 # Commands that .ci/run runs itself, on a clean checkout.
-IN_CI = ('pip install -e .', 'pip install -e ".[test]"', "python -m pytest")
+IN_CI = ("pip install -e .", 'pip install -e ".[test]"', "python -m pytest")
 
 
 def blocks(page, *languages):

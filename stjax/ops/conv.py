@@ -13,7 +13,8 @@ depthwise 3-D, more taps            slices       slices         native
 grouped (1 < groups < channels)     split        native         split
 dense 3-D, ``kt > 1``, ``kh > 1``   slices       slices         native
 pointwise (1 x 1, stride 1)         dot          native         native
-everything else                     native       native         native
+input dilation                      spread       native         native
+everything else                     dense        native         native
 ==================================  ===========  =============  ========
 
 - shift: a sum of shifted, scaled copies. XLA:CPU's depthwise loop is 7 to 200 times
@@ -21,6 +22,8 @@ everything else                     native       native         native
 - slices: a 3-D convolution as a sum over its temporal taps of 2-D ones with time
   folded into the batch.
 - dot: a matrix product over channels, up to twice as fast as XLA:CPU's convolution.
+- dense: XLA's, with gradients that are quick inside loops too, see `stjax.ops.dense`.
+- spread: zeros are written between the inputs; XLA:CPU is slow at imagining them.
 - split: one dense convolution a group. XLA's grouped convolution gathers the whole
   batch on every device under data parallelism on CPU and GPU.
 """
@@ -32,6 +35,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from stjax.ops.dense import dense
 from stjax.ops.depthwise import MAX_TAPS, depthwise
 
 IMPLS = ("auto", "native", "shift", "slices", "split", "dot")
@@ -57,7 +61,7 @@ def conv_nd(
       rhs: kernel [*window, C_in / groups, C_out].
       window_strides: a stride for each spatial dimension.
       padding: ``"SAME"``, ``"VALID"`` or (low, high) pairs.
-      lhs_dilation: input dilation (transposed convolution); native only.
+      lhs_dilation: input dilation (transposed convolution).
       rhs_dilation: kernel dilation.
       dimension_numbers: as Flax passes them; channels last is the only layout.
       feature_group_count: groups; equal to C_in for depthwise.
@@ -90,10 +94,12 @@ def conv_nd(
     if impl not in IMPLS:
         raise ValueError(f"impl {impl!r} is none of {', '.join(IMPLS)}")
     plain = lhs_dilation is None or all(d == 1 for d in lhs_dilation)
-    if not plain or impl == "native":
-        if impl not in ("auto", "native"):
-            raise ValueError(f"impl {impl!r} has no input dilation")
+    if impl == "native":
         return native(lhs, rhs)
+    if not plain:
+        _only(impl, "auto")
+        spread = partial(_spread, native=native, factors=tuple(lhs_dilation))
+        return lax.platform_dependent(lhs, rhs, cpu=spread, default=native)
 
     args = (strides, padding, dilation, precision)
     if feature_group_count > 1 and feature_group_count == lhs.shape[-1]:
@@ -119,7 +125,23 @@ def conv_nd(
             return dot(lhs, rhs)
         return lax.platform_dependent(lhs, rhs, cpu=dot, default=native)
     _only(impl, "auto")
-    return native(lhs, rhs)
+    return dense(lhs, rhs, strides, padding, dilation, precision)
+
+
+def _spread(x, w, *, native, factors):
+    """Input dilation written out."""
+    inner = [(0, 0, d - 1) for d in factors]
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *inner, (0, 0, 0)])
+    given = native.keywords
+    return conv_nd(
+        x,
+        w,
+        given["strides"],
+        given["padding"],
+        rhs_dilation=given["dilation"],
+        feature_group_count=given["groups"],
+        precision=given["precision"],
+    )
 
 
 def _dot(x, w, *, precision):

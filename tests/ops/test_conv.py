@@ -25,6 +25,7 @@ class Case:
     padding: object = "SAME"
     dilation: tuple[int, ...] = ()
     groups: int = 1
+    lhs_dilation: tuple[int, ...] = ()
 
     def __str__(self):
         return (
@@ -38,6 +39,7 @@ class Case:
             w,
             self.strides or (1,) * nd,
             self.padding,
+            lhs_dilation=self.lhs_dilation or None,
             rhs_dilation=self.dilation or None,
             feature_group_count=self.groups,
             impl=impl,
@@ -86,6 +88,23 @@ CASES = [
     Case("auto", (2, 4, 5, 3), (1, 1, 3, 4), (2, 2), "VALID"),
     Case("auto", (2, 4, 5, 3), (1, 1, 3, 4), (), ((1, 1), (0, 0))),
     Case("auto", (2, 6, 6, 3), (3, 3, 3, 4), (2, 2), ((1, 1), (1, 1))),
+    # Transposed: input dilation, dense and depthwise.
+    Case("auto", (2, 5, 4, 3), (3, 3, 3, 5), (), ((1, 2), (1, 2)), lhs_dilation=(2, 2)),
+    Case(
+        "auto",
+        (2, 5, 4, 3),
+        (3, 3, 1, 3),
+        (),
+        ((1, 2), (1, 2)),
+        groups=3,
+        lhs_dilation=(2, 2),
+    ),
+    # Dense: strides, dilation, asymmetric and negative padding.
+    Case("auto", (2, 9, 4), (4, 4, 3), (3,)),
+    Case("auto", (2, 9, 8, 3), (3, 3, 3, 5), (2, 2), ((1, 1), (1, 1))),
+    Case("auto", (2, 9, 8, 3), (3, 2, 3, 5), (2, 3), ((0, 2), (1, 0)), (2, 1)),
+    Case("auto", (2, 9, 8, 3), (3, 3, 3, 5), (1, 1), ((-1, 2), (4, -2))),
+    Case("auto", (1, 4, 6, 5, 2), (1, 3, 3, 2, 3), (1, 2, 2)),
 ]
 
 
@@ -167,7 +186,7 @@ def test_impossible_implementations_are_refused():
     ]:
         with pytest.raises(ValueError, match="impl"):
             call(impl, x, w, groups)
-    with pytest.raises(ValueError, match="input dilation"):
+    with pytest.raises(ValueError, match="does not apply"):
         call("dot", image, (1, 1, 2, 2), lhs_dilation=(2, 2))
 
 

@@ -10,6 +10,7 @@ from stjax.layers.common import torch_kernel_init
 from stjax.models.recurrent.layers import MapNorm, split
 from stjax.models.recurrent.rollout import Carry
 from stjax.models.recurrent.stack import Stack
+from stjax.ops.conv import conv_nd
 
 Array = jax.Array
 WINDOW = 2  # frames that a state holds
@@ -51,12 +52,11 @@ class WindowConv(nn.Module):
         x = x.astype(self.dtype)
         if k == 1:
             return x @ kernel[0, 0, 0]
-        y = lax.conv_general_dilated(
+        y = conv_nd(
             x.transpose(0, 2, 3, 1, 4).reshape(b, h, w, d * c),
             kernel.transpose(1, 2, 0, 3, 4).reshape(k, k, d * c, self.features),
             window_strides=(self.stride, self.stride),
             padding=((k // 2, k // 2), (k // 2, k // 2)),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
         if self.stride > 1:
             y = y[:, jnp.arange(h) * y.shape[1] // h]

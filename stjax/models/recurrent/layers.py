@@ -8,6 +8,7 @@ from flax import linen as nn
 from jax import lax
 
 from stjax.layers.common import torch_bias_init, torch_kernel_init
+from stjax.ops.conv import conv_nd
 
 Array = jax.Array
 
@@ -34,13 +35,12 @@ class ConvTranspose(nn.Module):
         # The adjoint of a convolution: dilate the input, mirror the kernel, pad by
         # kernel - 1 - padding, and by output_padding more at the end.
         pad = (1, self.stride)
-        y = lax.conv_general_dilated(
+        y = conv_nd(
             x.astype(self.dtype),
             kernel[::-1, ::-1].astype(self.dtype),
             window_strides=(1, 1),
             padding=(pad, pad),
             lhs_dilation=(self.stride, self.stride),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
         return y + bias.astype(self.dtype)
 
