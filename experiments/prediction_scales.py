@@ -29,7 +29,7 @@ DATASETS = {
 # at other scales the schedules keep these fractions of the run.
 _PUBLISHED_STEPS = 125_000
 
-# tiny: 32x32 frames, 9,600 clips in batches of 16. Widths a quarter to an eighth of
+# tiny: 32x32 frames, 6,400 clips in batches of 16. Widths a quarter to an eighth of
 # the published ones and half the layers, so that the models' costs keep about the
 # ratios that they have at full size. Learning rates are higher, the runs being short.
 _TINY_SIMVP = {"hid_s": 8, "hid_t": 64, "n_s": 2, "n_t": 4, "mlp_ratio": 4.0}
@@ -54,7 +54,7 @@ _TINY = {
         2e-3,
     ),
 }
-TINY_STEPS = 600
+TINY_STEPS = 400
 
 
 def row_config(

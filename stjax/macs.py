@@ -62,7 +62,8 @@ def _of_equation(eqn: core.JaxprEqn) -> int:
         return eqn.outvars[0].aval.size * math.prod(lhs[i] for i in contracted)
     inner = [_count(jaxpr) for jaxpr in _inside(eqn.params)]
     if kind == "cond":
-        return max(inner)
+        # Of implementations by platform the last is the default, XLA's own.
+        return inner[-1] if eqn.params.get("branches_platforms") else max(inner)
     if kind == "scan":
         return eqn.params["length"] * sum(inner)
     if kind == "while" and any(inner):

@@ -24,7 +24,7 @@ def test_every_row_has_a_config(model):
     tiny = scales.row_config("tiny", model, "moving_digits", digits="mnist.npz")
     validate(tiny)
     assert (tiny.data.source, tiny.data.path) == ("moving_digits", "mnist.npz")
-    assert (tiny.train.steps, tiny.train.epochs, tiny.data.batch) == (600, None, 16)
+    assert (tiny.train.steps, tiny.train.epochs, tiny.data.batch) == (400, None, 16)
     build_model(tiny, ClipSpec(10, 10, 32, 32))
     small = scales.row_config("small", model, "moving_mnist", path="there")
     validate(small)
