@@ -41,7 +41,7 @@ def get_config(variant: str | None = None) -> ConfigDict:
         )
         config.loss.update(name="mse_divergence", alpha=0.1, temperature=0.1)
         config.optim.update(name="adam", lr=8e-3, schedule="onecycle")
-        config.train.update(steps=1200, eval_every=400)
+        config.train.update(steps=800, eval_every=400)
     return miniature(config) if variant else config
 
 
