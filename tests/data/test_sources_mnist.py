@@ -162,7 +162,7 @@ def test_digits_from_tfds_not_prepared(tmp_path):
             idx_bytes(np.zeros((3, 4, 4), np.uint8))[:-5],
             "truncated or damaged",
         ),
-        ("a.gz", gzip.compress(b"x" * 99)[:-9], "cannot be read"),
+        ("a.gz", gzip.compress(b"x" * 99, mtime=0)[:-9], "cannot be read"),
         ("a.idx", b"\0\0\x08\x01" + bytes(20), "not an idx file"),
         ("a.npz", b"PK\x03\x04 not really", "cannot be read as mnist.npz"),
         (None, None, "no such file"),
