@@ -8,7 +8,8 @@ rounding, differs. ``impl='auto'`` chooses by the platform that the program is
 ==================================  ===========  =============  ========
 case                                cpu          tpu            cuda
 ==================================  ===========  =============  ========
-depthwise, at most 49 taps          shift        native         native
+depthwise, at most 49 taps          shift        native (2-D)   native
+                                                 slices (3-D)
 depthwise 3-D, more taps            slices       slices         native
 grouped (1 < groups < channels)     split        native         split
 dense 3-D, ``kt > 1``, ``kh > 1``   slices       slices         native
