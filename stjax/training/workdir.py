@@ -14,7 +14,7 @@ from flax import linen as nn
 
 from stjax import __version__
 from stjax import config as configs
-from stjax.data.base import ClipSpec
+from stjax.data.base import Spec, spec_from_dict
 from stjax.errors import UserError
 from stjax.sharding.mesh import make_mesh, replicated
 from stjax.training.checkpoint import Checkpoints, Step
@@ -46,7 +46,7 @@ def check_storage(workdir: str | epath.Path) -> None:
 
 
 def describe(
-    workdir: str | epath.Path, config: ml_collections.ConfigDict, spec: ClipSpec
+    workdir: str | epath.Path, config: ml_collections.ConfigDict, spec: Spec
 ) -> None:
     """Writes config.json: the config and what the clips look like.
 
@@ -76,7 +76,7 @@ def describe(
 
 def description(
     workdir: str | epath.Path,
-) -> tuple[ml_collections.ConfigDict, ClipSpec]:
+) -> tuple[ml_collections.ConfigDict, Spec]:
     """What `describe` has written.
 
     Raises:
@@ -87,7 +87,7 @@ def description(
     if not path.exists():
         raise UserError(f"{workdir} has no config.json; give the workdir of a training")
     values = json.loads(path.read_text())
-    return configs.from_dict(values["config"]), ClipSpec.from_dict(values["clips"])
+    return configs.from_dict(values["config"]), spec_from_dict(values["clips"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Run:
 
     workdir: epath.Path
     config: ml_collections.ConfigDict
-    spec: ClipSpec
+    spec: Spec
     model: nn.Module
     variables: dict
     step: int

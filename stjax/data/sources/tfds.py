@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow_datasets
 from etils import epath
 
-from stjax.data.base import ClipSpec
+from stjax.data.base import spec_from_dict
 from stjax.errors import UserError
 
 
@@ -52,7 +52,7 @@ class Tfds:
         if split not in info.splits:
             have = ", ".join(info.splits)
             raise UserError(f"{self._folder} has no split {split!r}; it has: {have}")
-        self.spec = ClipSpec.from_dict(info.metadata["spec"])
+        self.spec = spec_from_dict(info.metadata["spec"])
         lengths = (self.spec.t_in, self.spec.t_out)
         if (t_in or lengths[0], t_out or lengths[1]) != lengths:
             raise UserError(
