@@ -8,7 +8,7 @@ see `stjax.models.recurrent.convlstm`. On KTH and KITTI 100 epochs are fewer tha
 
 from ml_collections import ConfigDict
 
-from stjax.recipes import benchmark, recipe
+from stjax.recipes.prediction import benchmark, recipe
 
 # data set: side of a patch, learning rate.
 FIELDS = {

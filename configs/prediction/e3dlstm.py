@@ -6,7 +6,7 @@ MSE on Moving MNIST 35.97 after 200 epochs, 24.07 after 2,000, TaxiBJ .3427, KTH
 
 from ml_collections import ConfigDict
 
-from stjax.recipes import benchmark, recipe
+from stjax.recipes.prediction import benchmark, recipe
 
 # data set: side of a patch, stride of the convolutions, learning rate.
 FIELDS = {

@@ -6,7 +6,7 @@ KITTI 177.8.
 
 from ml_collections import ConfigDict
 
-from stjax.recipes import benchmark, recipe
+from stjax.recipes.prediction import benchmark, recipe
 
 # data set: how far the encoder reduces the sides, learning rate.
 FIELDS = {

@@ -7,7 +7,7 @@ sequence starts from zero.
 
 from ml_collections import ConfigDict
 
-from stjax.recipes import benchmark, recipe
+from stjax.recipes.prediction import benchmark, recipe
 
 # data set: side of a patch, learning rate.
 FIELDS = {

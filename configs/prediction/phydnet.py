@@ -7,7 +7,7 @@ official training sets (10,000, 20,461, 5,200 and 2,042 clips).
 
 from ml_collections import ConfigDict
 
-from stjax.recipes import benchmark, recipe
+from stjax.recipes.prediction import benchmark, recipe
 
 # data set: side of a patch, learning rate, updates of an epoch.
 FIELDS = {

@@ -10,7 +10,7 @@ here.
 
 from ml_collections import ConfigDict
 
-from stjax.recipes import benchmark, recipe
+from stjax.recipes.prediction import benchmark, recipe
 
 # data set: side of a patch, hidden width over width, dropout, drop path, epochs,
 # schedule, learning rate.

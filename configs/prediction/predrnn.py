@@ -7,7 +7,7 @@ updates after which the scheduled sampling is all closed loop, as they were.
 
 from ml_collections import ConfigDict
 
-from stjax.recipes import benchmark, recipe
+from stjax.recipes.prediction import benchmark, recipe
 
 # data set: side of a patch, learning rate.
 FIELDS = {

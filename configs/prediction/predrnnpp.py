@@ -8,7 +8,7 @@ fewer than the 50,000 updates after which the scheduled sampling is all closed l
 
 from ml_collections import ConfigDict
 
-from stjax.recipes import benchmark, recipe
+from stjax.recipes.prediction import benchmark, recipe
 
 # data set: side of a patch, learning rate.
 FIELDS = {

@@ -6,7 +6,7 @@ after 200 epochs, 17.26 after 2,000, TaxiBJ .3834, KTH 39.57, KITTI 147.8.
 
 from ml_collections import ConfigDict
 
-from stjax.recipes import benchmark, recipe
+from stjax.recipes.prediction import benchmark, recipe
 
 # data set: side of a patch, learning rate, weight of the decoupling loss.
 FIELDS = {

@@ -12,7 +12,7 @@ in OpenSTL.
 
 from ml_collections import ConfigDict
 
-from stjax.recipes import benchmark, recipe
+from stjax.recipes.prediction import benchmark, recipe
 
 # data set: hid_s, hid_t, n_s, n_t, drop path.
 WIDTHS = {

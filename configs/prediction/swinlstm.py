@@ -7,7 +7,7 @@ No scheduled sampling.
 
 from ml_collections import ConfigDict
 
-from stjax.recipes import benchmark, recipe
+from stjax.recipes.prediction import benchmark, recipe
 
 
 @recipe("prediction/swinlstm", dataset=("moving_mnist",))

@@ -10,7 +10,7 @@ data.path: the folder with images/, train.txt and test.txt.
 
 from ml_collections import ConfigDict
 
-from stjax.recipes import benchmark, recipe, tau
+from stjax.recipes.prediction import benchmark, recipe, tau
 
 
 @recipe("tau/human")

@@ -9,7 +9,7 @@ data.path: the folder with annotations/ and the videos of each split.
 
 from ml_collections import ConfigDict
 
-from stjax.recipes import benchmark, recipe, tau
+from stjax.recipes.prediction import benchmark, recipe, tau
 
 
 @recipe("tau/kinetics")

@@ -12,7 +12,7 @@ data.path: the folder with kitti_hkl/ and caltech/, or kitticaltech_npy/.
 
 from ml_collections import ConfigDict
 
-from stjax.recipes import benchmark, recipe, tau
+from stjax.recipes.prediction import benchmark, recipe, tau
 
 
 @recipe("tau/kitti_caltech")

@@ -14,7 +14,7 @@ data.path: the folder with boxing/person01_boxing_d1_uncomp/image_0001.jpg and s
 
 from ml_collections import ConfigDict
 
-from stjax.recipes import benchmark, recipe, tau
+from stjax.recipes.prediction import benchmark, recipe, tau
 
 
 @recipe("tau/kth", t_out=("20", "40"))

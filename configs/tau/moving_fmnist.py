@@ -9,7 +9,7 @@ fmnist_test_seq.npy.
 
 from ml_collections import ConfigDict
 
-from stjax.recipes import benchmark, recipe, tau
+from stjax.recipes.prediction import benchmark, recipe, tau
 
 
 @recipe("tau/moving_fmnist")

@@ -10,7 +10,7 @@ data.path: a folder with MNIST's train-images-idx3-ubyte.gz and mnist_test_seq.n
 
 from ml_collections import ConfigDict
 
-from stjax.recipes import benchmark, recipe, tau
+from stjax.recipes.prediction import benchmark, recipe, tau
 
 
 @recipe("tau/moving_mnist")

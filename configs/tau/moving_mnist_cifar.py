@@ -9,7 +9,7 @@ and cifar10/cifar-10-batches-py.
 
 from ml_collections import ConfigDict
 
-from stjax.recipes import benchmark, recipe, tau
+from stjax.recipes.prediction import benchmark, recipe, tau
 
 
 @recipe("tau/moving_mnist_cifar")

@@ -9,7 +9,7 @@ mnist_test_seq.npy. Validation and test clips are clean.
 
 from ml_collections import ConfigDict
 
-from stjax.recipes import benchmark, recipe, tau
+from stjax.recipes.prediction import benchmark, recipe, tau
 
 
 @recipe("tau/noisy_moving_mnist", noise=("dynamic", "missing", "perceptual"))

@@ -9,7 +9,7 @@ data.path: dataset.npz (X_train, Y_train, X_test, Y_test), or its folder.
 
 from ml_collections import ConfigDict
 
-from stjax.recipes import benchmark, recipe, tau
+from stjax.recipes.prediction import benchmark, recipe, tau
 
 
 @recipe("tau/taxibj")

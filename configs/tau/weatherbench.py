@@ -25,7 +25,7 @@ data.path: the folder with 2m_temperature/2m_temperature_*.nc and so on.
 
 from ml_collections import ConfigDict
 
-from stjax.recipes import benchmark, recipe, tau
+from stjax.recipes.prediction import benchmark, recipe, tau
 
 VARIANTS = ("t2m", "uv10", "r", "tcc", "mv_4_4", "mv_4_28", "t2m_1_40625")
 

@@ -1,25 +1,10 @@
-"""What the files in ``configs/`` share: benchmarks, variants, miniatures.
-
-A config file is a function decorated with `recipe`::
-
-    @recipe("tau/kth", t_out=("20", "40"))
-    def get_config(config, t_out):
-        ...
-
-    miniature = get_config.miniature
-
-Users name it ``--config=tau/kth``, ``tau/kth:40`` or, for the published protocol,
-``tau/kth:40,official``.
-"""
+"""What configs of frame prediction share: benchmarks, the official protocol."""
 
 import functools
-import itertools
-from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from stjax.config import base_config
-from stjax.errors import unknown
+from stjax import recipes
 
 # How the benchmarks are trained, whatever the model: batch 16 over all devices (the
 # batch statistics of the published models are over 16 clips or fewer). `tiny`: fields
@@ -151,51 +136,5 @@ def shrink(config: ConfigDict) -> None:
     config.mesh.data = 1
 
 
-def recipe(name: str, **groups: tuple[str, ...]) -> Callable:
-    """Makes a `get_config` of a function that fills a config in.
-
-    Args:
-      name: of the config.
-      **groups: choices that a variant may name, the first being the default.
-
-    Returns:
-      A decorator. The function gets an unlocked `base_config` and a choice for each
-      group; what comes out is ``get_config(variant=None)``, where `variant` is words
-      with commas between: choices, "official" (see `official`) and "miniature". It
-      has the attributes ``variants`` (every combination of choices) and
-      ``miniature(variant=None)``.
-
-    Raises:
-      UserError: an unknown word.
-    """
-    known = [*itertools.chain(*groups.values()), "official", "miniature"]
-
-    def decorate(fill: Callable) -> Callable:
-        @functools.wraps(fill)
-        def get_config(variant: str | None = None) -> ConfigDict:
-            words = variant.split(",") if variant else []
-            chosen = {group: choices[0] for group, choices in groups.items()}
-            for word in words:
-                if word not in known:
-                    raise unknown(f"variant of {name}", word, known)
-                chosen |= {g: word for g, choices in groups.items() if word in choices}
-            config = base_config()
-            with config.unlocked():
-                config.name = name + (f":{variant}" if variant else "")
-                fill(config, **chosen)
-                if "official" in words:
-                    official(config)
-                if "miniature" in words:
-                    shrink(config)
-            return config
-
-        def miniature(variant: str | None = None) -> ConfigDict:
-            """A tiny model on a miniature of the data set, for tests."""
-            return get_config(f"{variant},miniature" if variant else "miniature")
-
-        del get_config.__wrapped__  # its own signature is the right one
-        get_config.variants = tuple(map(",".join, itertools.product(*groups.values())))
-        get_config.miniature = miniature
-        return get_config
-
-    return decorate
+recipe = functools.partial(recipes.recipe, shrink=shrink, words={"official": official})
+"""`stjax.recipes.recipe` with the word "official"."""

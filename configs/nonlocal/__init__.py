@@ -1,0 +1,1 @@
+"""Non-local networks: configs of the published models."""
