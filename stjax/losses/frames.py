@@ -1,4 +1,4 @@
-"""Training losses for frame prediction: per-example values in float32.
+"""Losses of frame prediction: per-example values in float32.
 
 Every loss maps ``pred`` and ``target`` ``[..., T, H, W, C]`` to one value per clip,
 ``[...]`` (``[B]`` for a batch, a scalar for a single clip or under `jax.vmap`).
@@ -7,16 +7,13 @@ valid take no part, whatever they hold (NaN included); a clip without a valid ce
 costs 0. ``reduction='mean'`` divides by the number of valid cells, ``'sum'`` does not.
 """
 
-import functools
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 
 from stjax.errors import UserError, unknown
 
-Loss = Callable[..., jax.Array]
 _CLIP = (-4, -3, -2, -1)  # the axes T, H, W, C
+REDUCTIONS = ("mean", "sum")
 _FAR = -1e30  # a logit that no softmax sees; finite, so that gradients stay clean
 
 
@@ -88,62 +85,6 @@ def differential_divergence(
     return _reduce(divergence, valid, reduction, axes=(-2, -1))
 
 
-def create_loss(name: str, **fields: object) -> Loss:
-    """The loss of a config: ``f(pred, target, mask=None) -> per-clip values``.
-
-    Args:
-      name: ``'mse'``, ``'mae'``, ``'mse_mae'`` (their sum, E3D-LSTM) or
-        ``'mse_divergence'`` (TAU: mse + alpha * differential divergence).
-      **fields: ``alpha`` (0.1), ``temperature`` (0.1), ``reduction`` (``'mean'``).
-        None means the default. A loss without divergence does not read the first
-        two, so that a config can change ``loss.name`` alone.
-
-    Raises:
-      UserError: an unknown name, field or reduction.
-    """
-    if name not in _LOSSES:
-        raise unknown("loss", name, _LOSSES)
-    values = {"alpha": 0.1, "temperature": 0.1, "reduction": "mean"}
-    for field in fields.keys() - values.keys():
-        raise unknown("field of loss", field, values)
-    values |= {key: value for key, value in fields.items() if value is not None}
-    if values["reduction"] not in _REDUCTIONS:
-        raise unknown("reduction of loss", values["reduction"], _REDUCTIONS)
-    return functools.partial(_LOSSES[name], **values)
-
-
-def _mse(pred, target, mask=None, *, reduction, alpha, temperature):
-    del alpha, temperature
-    return mse(pred, target, mask, reduction=reduction)
-
-
-def _mae(pred, target, mask=None, *, reduction, alpha, temperature):
-    del alpha, temperature
-    return mae(pred, target, mask, reduction=reduction)
-
-
-def _mse_mae(pred, target, mask=None, *, reduction, alpha, temperature):
-    del alpha, temperature
-    squared = mse(pred, target, mask, reduction=reduction)
-    return squared + mae(pred, target, mask, reduction=reduction)
-
-
-def _mse_divergence(pred, target, mask=None, *, reduction, alpha, temperature):
-    divergence = differential_divergence(
-        pred, target, temperature=temperature, reduction=reduction, mask=mask
-    )
-    return mse(pred, target, mask, reduction=reduction) + alpha * divergence
-
-
-_LOSSES = {
-    "mse": _mse,
-    "mae": _mae,
-    "mse_mae": _mse_mae,
-    "mse_divergence": _mse_divergence,
-}
-_REDUCTIONS = ("mean", "sum")
-
-
 def _prepare(pred, target, mask):
     """Both in float32, equal in shape; what is not valid is set to 0."""
     if pred.shape != target.shape:
@@ -160,8 +101,8 @@ def _prepare(pred, target, mask):
 
 
 def _reduce(values, valid, reduction, axes=_CLIP):
-    if reduction not in _REDUCTIONS:
-        raise unknown("reduction of loss", reduction, _REDUCTIONS)
+    if reduction not in REDUCTIONS:
+        raise unknown("reduction of loss", reduction, REDUCTIONS)
     if valid is None:
         return getattr(jnp, reduction)(values, axis=axes)
     total = jnp.sum(values * valid, axis=axes)
