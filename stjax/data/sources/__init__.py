@@ -25,6 +25,7 @@ SOURCES = {
     "kinetics": "kinetics:Kinetics",
     "kitti_caltech": "kitti_caltech:KittiCaltech",
     "kth": "kth:Kth",
+    "labelled_videos": "labelled_videos:LabelledVideos",
     "moving_digits": "moving_digits:MovingDigits",
     "moving_fmnist": "mnist_variants:MovingFmnist",
     "moving_mnist": "moving_mnist:MovingMnist",
