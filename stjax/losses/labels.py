@@ -67,9 +67,8 @@ def sigmoid_cross_entropy(
       ``[...]`` float32.
     """
     logits, target, valid = _prepare(logits, target, mask)
-    # log(1 + exp(x)) - t x, in a form that does not overflow.
-    each = jnp.maximum(logits, 0) - logits * target
-    each += jnp.log1p(jnp.exp(-jnp.abs(logits)))
+    no, yes = jax.nn.softplus(logits), jax.nn.softplus(-logits)  # -log of (1 - p), p
+    each = target * yes + (1 - target) * no
     if valid is None:
         return jnp.mean(each, axis=-1)
     count = jnp.maximum(jnp.sum(valid, axis=-1), 1)
