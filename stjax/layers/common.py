@@ -104,12 +104,15 @@ class BatchNorm(nn.Module):
       momentum: of the running statistics; 0.9 is PyTorch's 0.1.
       epsilon: added to the variance.
       scale_init: of the scale; zeros make a residual branch vanish at birth.
+      frozen: always by the running statistics, with a scale and a bias that are not
+        trained: what fine-tuning with few clips a batch needs.
       dtype: of the result.
     """
 
     momentum: float = 0.9
     epsilon: float = 1e-5
     scale_init: Callable = nn.initializers.ones
+    frozen: bool = False
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -118,6 +121,8 @@ class BatchNorm(nn.Module):
         c = x.shape[-1]
         scale = self.param("scale", self.scale_init, (c,))
         bias = self.param("bias", nn.initializers.zeros, (c,))
+        if self.frozen:
+            train, scale, bias = False, *jax.lax.stop_gradient((scale, bias))
         stat = "batch_stats"
         mean = self.variable(stat, "mean", jnp.zeros, (c,), jnp.float32)
         var = self.variable(stat, "var", jnp.ones, (c,), jnp.float32)
