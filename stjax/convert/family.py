@@ -12,6 +12,11 @@ from stjax.errors import UserError
 StateDict = dict[str, np.ndarray]
 
 
+def same(state: StateDict) -> StateDict:
+    """The state dict as it is."""
+    return state
+
+
 @dataclasses.dataclass(frozen=True)
 class Family:
     """Rules of one original project.
@@ -26,6 +31,9 @@ class Family:
         second time under the replaced name.
       transposed: regular expression of keys of transposed convolutions, stored
         (in, out, kh, kw).
+      adapt: brings a state dict of another project with the same model to this
+        project's keys and layouts; recognises it by its keys.
+      head: of a classifier, the key of the weight [classes, ...] of its last layer.
     """
 
     input_shape: Callable[[nn.Module, StateDict], tuple[int, int, int, int]]
@@ -33,6 +41,8 @@ class Family:
     ignored: str = r"\.num_batches_tracked$"
     aliases: tuple[tuple[str, str], ...] = ()
     transposed: str = r"(?!)"
+    adapt: Callable[[StateDict], StateDict] = same
+    head: str | None = None
 
 
 # Module that defines a model -> module with its FAMILY (or FAMILIES by class).
@@ -40,6 +50,7 @@ _WHERE = {
     "stjax.models.simvp": "stjax.convert.openstl",
     "stjax.models.recurrent": "stjax.convert.recurrent",
     "stjax.models.predformer": "stjax.convert.predformer",
+    "stjax.models.uniformer": "stjax.convert.uniformer",
 }
 
 

@@ -22,7 +22,15 @@ _LEAVES = {
 
 def input_shape(model: nn.Module, state_dict: StateDict) -> tuple[int, int, int, int]:
     """(T, H, W, C) of an input that the weights of `state_dict` fit."""
-    return family_of(model).input_shape(model, clean(state_dict))
+    family = family_of(model)
+    return family.input_shape(model, family.adapt(clean(state_dict)))
+
+
+def class_count(model: nn.Module, state_dict: StateDict) -> int | None:
+    """Classes of a checkpoint's classifier; None without one."""
+    family = family_of(model)
+    head = family.adapt(clean(state_dict)).get(family.head)
+    return None if head is None else int(head.shape[0])
 
 
 def from_torch(model: nn.Module, state_dict: StateDict) -> dict:
@@ -38,11 +46,13 @@ def from_torch(model: nn.Module, state_dict: StateDict) -> dict:
 
     Raises:
       UserError: unless every key is used exactly once and has the expected shape;
-        the message lists what is missing, left over or of the wrong shape.
+        the message lists what is missing, left over or of the wrong shape. Another
+        number of classes has a message of its own.
     """
     family = family_of(model)
-    state = clean(state_dict)
+    state = family.adapt(clean(state_dict))
     clip = jnp.zeros((1, *family.input_shape(model, state)))
+    _check_classes(model, state, family)
     abstract = jax.eval_shape(lambda: model.init(jax.random.key(0), clip))
     left = {k for k in state if not re.search(family.ignored, k)}
     missing, wrong, flat = [], [], {}
@@ -99,6 +109,17 @@ def torch_key(path: tuple[str, ...], family: Family) -> str:
     if leaf in family.native or leaf not in _LEAVES:
         return ".".join([*parts, leaf])
     return ".".join([*parts, _LEAVES[leaf]])
+
+
+def _check_classes(model, state, family):
+    if family.head in state:
+        got = state[family.head].shape[0]
+        if got != model.num_classes:
+            raise UserError(
+                f"the checkpoint has {got} classes, the model {model.num_classes}; set "
+                f"model.num_classes={got}, or start from it with train.init_from, which "
+                "replaces the head"
+            )
 
 
 def _flatten(tree: dict) -> dict[tuple[str, ...], object]:

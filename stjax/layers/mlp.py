@@ -24,16 +24,19 @@ class Mlp(nn.Module):
 
 
 class ConvMlp(nn.Module):
-    """The same as 1x1 convolutions, initialised by `kernel_init`."""
+    """The same as 1x1 or 1x1x1 convolutions, initialised by `kernel_init`.
+
+    None: as PyTorch does.
+    """
 
     hidden: int
-    kernel_init: Callable
+    kernel_init: Callable | None
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, h, w, D] -> [B, h, w, D]."""
-        d = x.shape[-1]
-        kw = {"kernel_init": self.kernel_init, "dtype": self.dtype}
+        """[B, (t,) h, w, D] -> [B, (t,) h, w, D]."""
+        d, ndim = x.shape[-1], x.ndim - 2
+        kw = {"ndim": ndim, "kernel_init": self.kernel_init, "dtype": self.dtype}
         y = gelu(conv(d, self.hidden, 1, name="fc1", **kw)(x))
         return conv(self.hidden, d, 1, name="fc2", **kw)(y)

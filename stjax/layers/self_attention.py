@@ -1,5 +1,7 @@
 """Multi-head self-attention with one projection to queries, keys and values."""
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -10,18 +12,26 @@ from stjax.ops.attention import attention
 
 
 def self_attention(
-    x: jax.Array, heads: int, *, dtype: Dtype, bias: jax.Array | None = None
+    x: jax.Array,
+    heads: int,
+    *,
+    dtype: Dtype,
+    bias: jax.Array | None = None,
+    qkv_init: Callable = trunc_normal_init,
+    proj_init: Callable = trunc_normal_init,
 ) -> jax.Array:
     """To be called inside a compact method; makes qkv and proj there.
 
-    Weights are N(0, 0.02) and biases zero at birth; logits are divided by the root of
-    a head's width.
+    At birth weights are N(0, 0.02), unless told otherwise, and biases zero; logits are
+    divided by the root of a head's width.
 
     Args:
       x: [B, N, D].
       heads: must divide D.
       dtype: compute dtype.
       bias: added to the logits, broadcastable to [B, heads, N, N].
+      qkv_init: of the kernel of qkv.
+      proj_init: of the kernel of proj.
 
     Returns:
       [B, N, D].
@@ -35,11 +45,12 @@ def self_attention(
             f"{heads} attention heads need a width (hid_t and T * hid_s) divisible by "
             f"{heads}, got {d}"
         )
-    kw = {"kernel_init": trunc_normal_init, "dtype": dtype}
-    qkv = nn.Dense(3 * d, name="qkv", **kw)(x).reshape(b, n, 3, heads, d // heads)
+    qkv = nn.Dense(3 * d, kernel_init=qkv_init, dtype=dtype, name="qkv")(x)
+    qkv = qkv.reshape(b, n, 3, heads, d // heads)
     q, k, v = jnp.moveaxis(qkv, 2, 0)
     y = attention(q, k, v, scale=(d // heads) ** -0.5, bias=bias)
-    return nn.Dense(d, name="proj", **kw)(y.reshape(b, n, d))
+    proj = nn.Dense(d, kernel_init=proj_init, dtype=dtype, name="proj")
+    return proj(y.reshape(b, n, d))
 
 
 class SelfAttention(nn.Module):
@@ -47,8 +58,11 @@ class SelfAttention(nn.Module):
 
     heads: int = 8
     dtype: Dtype = jnp.float32
+    qkv_init: Callable = trunc_normal_init
+    proj_init: Callable = trunc_normal_init
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, N, D] -> [B, N, D]."""
-        return self_attention(x, self.heads, dtype=self.dtype)
+        init = {"qkv_init": self.qkv_init, "proj_init": self.proj_init}
+        return self_attention(x, self.heads, dtype=self.dtype, **init)

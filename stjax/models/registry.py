@@ -22,6 +22,18 @@ MODELS: dict[str, tuple[str, dict]] = {
     "swinlstm": ("stjax.models.recurrent:SwinLSTM", {}),
     "swinlstm_b": ("stjax.models.recurrent:SwinLSTMB", {}),
     "phydnet": ("stjax.models.recurrent:PhyDNet", {}),
+    "c2d_r50": ("stjax.models.resnet3d:ResNet3D", {}),
+    "c2d_r101": ("stjax.models.resnet3d:ResNet3D", {"depth": 101}),
+    "i3d_r50": ("stjax.models.resnet3d:ResNet3D", {"inflated": "3x1x1"}),
+    "i3d_r101": (
+        "stjax.models.resnet3d:ResNet3D",
+        {"depth": 101, "inflated": "3x1x1"},
+    ),
+    "uniformer_s": ("stjax.models.uniformer:UniFormer", {}),
+    "uniformer_b": (
+        "stjax.models.uniformer:UniFormer",
+        {"depth": (5, 8, 20, 7), "drop_path_rate": 0.3},
+    ),
 }
 
 

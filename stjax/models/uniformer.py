@@ -1,0 +1,203 @@
+"""UniFormer for video classification (Li et al., ICLR 2022, arXiv 2201.04676).
+
+Convolution-like blocks where maps are large, self-attention over space and time where
+they are small. Structure, names and initialisation follow the authors' code
+(Sense-X/UniFormer, ``video_classification``), so that its checkpoints convert one to
+one.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from stjax.errors import UserError, unknown
+from stjax.layers.common import (
+    BatchNorm,
+    Dtype,
+    conv,
+    layer_norm,
+    trunc_normal_init,
+)
+from stjax.layers.mhra import GlobalBlock, LocalBlock, SplitBlock
+from stjax.layers.remat import REMAT, rematerialised
+
+_MIN_SIDE, _MIN_FRAMES = 32, 2
+
+
+class PatchEmbed(nn.Module):
+    """A convolution that cuts its input into patches, then LayerNorm (epsilon 1e-5).
+
+    Sides that do not divide lose their rest: 112 pixels become 28, 14, 7 and 3.
+
+    Attributes:
+      features: channels that come out.
+      window: size of the kernel in time, height and width.
+      strides: in time, height and width.
+      dtype: compute dtype.
+    """
+
+    features: int
+    window: tuple[int, int, int]
+    strides: tuple[int, int, int]
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, T, H, W, C] -> [B, T', H', W', features]."""
+        project = conv(
+            x.shape[-1],
+            self.features,
+            self.window,
+            ndim=3,
+            strides=self.strides,
+            padding=(self.window[0] // 2, 0, 0),
+            dtype=self.dtype,
+            name="proj",
+        )
+        return layer_norm(1e-5, self.dtype, "norm")(project(x))
+
+
+class UniFormer(nn.Module):
+    """Four stages of blocks; frames are halved once, sides by 4, 8, 16 and 32.
+
+    The defaults are UniFormer-S. A field of each stage has one value a stage.
+
+    Attributes:
+      num_classes: of the head.
+      depth: blocks.
+      embed_dim: channels.
+      stages: type of the blocks: L, local MHRA; G, global MHRA.
+      head_dim: channels of an attention head.
+      mlp_ratio: hidden width of the feed-forward networks over their width.
+      kernel_size: odd side of the local MHRA's neighbourhood.
+      dpe: with dynamic position embeddings.
+      split: divide the global MHRA into a temporal and a spatial one.
+      std: patches of the later stages overlap in time (3x2x2); never in a released
+        model. Despite the name, spatio-temporal down-sampling, frames stay.
+      drop_path_rate: of the last block; linear from 0 at the first.
+      remat: ``"none"``, or recompute blocks in the backward pass, all of them
+        (``"full"``) or all but matrix products (``"dots"``).
+      remat_blocks: how many of the first blocks `remat` is about; None for all. The
+        authors' ``CHECKPOINT_NUM``.
+      dtype: compute dtype; parameters, softmax and logits are float32.
+    """
+
+    num_classes: int = 400
+    depth: tuple[int, ...] = (3, 4, 8, 3)
+    embed_dim: tuple[int, ...] = (64, 128, 320, 512)
+    stages: str = "LLGG"
+    head_dim: int = 64
+    mlp_ratio: float = 4.0
+    kernel_size: int = 5
+    dpe: bool = True
+    split: bool = False
+    std: bool = False
+    drop_path_rate: float = 0.1
+    remat: str = "none"
+    remat_blocks: tuple[int, ...] | None = None
+    dtype: Dtype = jnp.float32
+
+    def setup(self):
+        """Makes the stages."""
+        self._check()
+        rates = np.linspace(0.0, self.drop_path_rate, sum(self.depth))
+        before = np.cumsum((0, *self.depth))
+        for i, dim in enumerate(self.embed_dim):
+            # Attributes name the modules: patch_embed1, blocks1_0, blocks1_1 ...
+            setattr(self, f"patch_embed{i + 1}", self._patch_embed(i, dim))
+            of_stage = rates[before[i] : before[i + 1]]
+            setattr(self, f"blocks{i + 1}", self._blocks(i, of_stage))
+        self.norm = BatchNorm(dtype=self.dtype)
+        self.head = nn.Dense(self.num_classes, kernel_init=trunc_normal_init)
+
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """Classifies clips.
+
+        Args:
+          x: [B, T, H, W, C], normalised; any T of at least 2 and sides of at least
+            32, not only those of the training.
+          train: batch statistics and drop path (rng stream 'dropout').
+
+        Returns:
+          Logits [B, num_classes] float32.
+
+        Raises:
+          UserError: if a field or the shape of `x` cannot work.
+        """
+        y = self.features(x, train=train)
+        return self.head(y.astype(jnp.float32).mean((1, 2, 3)))
+
+    def features(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """The map before pooling: [B, T, H, W, C] -> [B, T/2, H/32, W/32, D]."""
+        _check_clip(x)
+        for i in range(len(self.depth)):
+            x = getattr(self, f"patch_embed{i + 1}")(x)
+            for block in getattr(self, f"blocks{i + 1}"):
+                x = block(x, train)
+        return self.norm(x, train=train)
+
+    def _patch_embed(self, stage: int, dim: int) -> PatchEmbed:
+        if stage == 0:
+            return PatchEmbed(dim, (3, 4, 4), (2, 4, 4), self.dtype)
+        window = (3 if self.std else 1, 2, 2)
+        return PatchEmbed(dim, window, (1, 2, 2), self.dtype)
+
+    def _blocks(self, stage: int, rates: np.ndarray) -> list[nn.Module]:
+        kw = {"mlp_ratio": self.mlp_ratio, "dpe": self.dpe, "dtype": self.dtype}
+        if self.stages[stage] == "L":
+            cls = LocalBlock
+            kw["kernel_size"] = self.kernel_size
+        else:
+            cls = SplitBlock if self.split else GlobalBlock
+            kw["head_dim"] = self.head_dim
+        count = self.depth[stage]
+        first = count if self.remat_blocks is None else self.remat_blocks[stage]
+        saving = rematerialised(cls, self.remat, static_argnums=(2,))
+        return [
+            (saving if i < first else cls)(drop_path_rate=float(rate), **kw)
+            for i, rate in enumerate(rates)
+        ]
+
+    def _check(self) -> None:
+        """Raises UserError for fields that cannot work."""
+        per_stage = (self.depth, self.embed_dim, self.stages)
+        if any(len(values) != 4 for values in per_stage) or min(self.depth) < 1:
+            raise UserError(
+                f"depth {self.depth}, embed_dim {self.embed_dim} and stages "
+                f"{self.stages!r} need a value for each of the 4 stages, and depths of "
+                "at least 1"
+            )
+        if set(self.stages) - set("LG"):
+            raise UserError(
+                f"stages is {self.stages!r}; write L (local) or G (global) for each of "
+                "the 4, such as 'LLGG'"
+            )
+        for dim, kind in zip(self.embed_dim, self.stages, strict=True):
+            if kind == "G" and dim % self.head_dim:
+                raise UserError(
+                    f"head_dim {self.head_dim} does not divide the {dim} channels of a "
+                    "global stage; change head_dim or embed_dim"
+                )
+        if self.kernel_size % 2 == 0:
+            raise UserError(f"kernel_size is {self.kernel_size}; it has to be odd")
+        if self.remat not in REMAT:
+            raise unknown("remat", self.remat, REMAT)
+        if self.remat_blocks is not None and len(self.remat_blocks) != 4:
+            raise UserError(
+                f"remat_blocks is {self.remat_blocks}; give a number for each of the 4 "
+                "stages"
+            )
+
+
+def _check_clip(x: jax.Array) -> None:
+    if x.ndim != 5:
+        raise UserError(
+            f"uniformer needs clips [B, T, H, W, C], got the shape {tuple(x.shape)}"
+        )
+    t, h, w = x.shape[1:4]
+    if t < _MIN_FRAMES or min(h, w) < _MIN_SIDE:
+        raise UserError(
+            f"uniformer needs clips of at least {_MIN_FRAMES} frames and "
+            f"{_MIN_SIDE}x{_MIN_SIDE} pixels, got {t} frames of {h}x{w}"
+        )
