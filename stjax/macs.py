@@ -2,7 +2,7 @@
 
 Convolutions and matrix products count, everything else is free. Tables of video
 prediction print this number of one clip as "FLOPs"; real floating-point operations
-are twice as many.
+are twice as many. A whole training step may be counted too, its gradient included.
 """
 
 import math
@@ -17,10 +17,12 @@ from jax.extend import core
 def count_macs(function: Callable, *args: object) -> int:
     """Multiply-adds of ``function(*args)``.
 
-    The body of a `lax.scan` counts once a step. Of the branches of a conditional the
-    dearest counts: those of `jax.lax.platform_dependent` compute the same, and not all
-    of them with convolutions. A transposed convolution counts its products with
-    input cells, not those with the zeros between them.
+    The body of a `lax.scan` counts once a step, that of a `jax.shard_map` once a
+    device. Of the branches of a conditional the dearest counts: those of
+    `jax.lax.platform_dependent` compute the same, and not all of them with
+    convolutions. A transposed convolution counts its products with input cells, not
+    those with the zeros between them. Of a gradient, what `jax.checkpoint` computes
+    again counts again.
 
     Args:
       function: to be traced.
@@ -61,6 +63,10 @@ def _of_equation(eqn: core.JaxprEqn) -> int:
         lhs = eqn.invars[0].aval.shape
         return eqn.outvars[0].aval.size * math.prod(lhs[i] for i in contracted)
     inner = [_count(jaxpr) for jaxpr in _inside(eqn.params)]
+    if kind == "shard_map":
+        # The parameter is called otherwise in other versions of JAX.
+        (axes,) = (v for k, v in eqn.params.items() if k.endswith("manual_axes"))
+        return math.prod(eqn.params["mesh"].shape[axis] for axis in axes) * sum(inner)
     if kind == "cond":
         # Of implementations by platform the last is the default, XLA's own.
         return inner[-1] if eqn.params.get("branches_platforms") else max(inner)
@@ -81,14 +87,30 @@ def _inside(params: dict) -> Iterator[core.Jaxpr]:
 
 
 def _convolution(eqn: core.JaxprEqn) -> int:
-    numbers, dilation = eqn.params["dimension_numbers"], eqn.params["lhs_dilation"]
+    numbers, params = eqn.params["dimension_numbers"], eqn.params
     lhs, rhs = (v.aval.shape for v in eqn.invars[:2])
     out = eqn.outvars[0].aval.shape
-    transposed = any(d > 1 for d in dilation)
-    places = (
-        [lhs[i] for i in numbers.lhs_spec[2:]]
-        if transposed
-        else [out[i] for i in numbers.out_spec[2:]]
+    sides = zip(
+        (out[i] for i in numbers.out_spec[2:]),
+        (rhs[i] for i in numbers.rhs_spec[2:]),
+        params["window_strides"],
+        params["rhs_dilation"],
+        params["lhs_dilation"],
+        (low for low, _ in params["padding"]),
+        strict=True,
     )
-    # The kernel has C_in / groups channels and C_out features already.
-    return lhs[numbers.lhs_spec[0]] * math.prod(places) * math.prod(rhs)
+    # The kernel has C_in / groups channels already; the output has all features.
+    channels, features = rhs[numbers.rhs_spec[1]], out[numbers.out_spec[1]]
+    rows = out[numbers.out_spec[0]]
+    return rows * features * channels * math.prod(_products(*side) for side in sides)
+
+
+def _products(out: int, taps: int, stride: int, step: int, spread: int, low: int):
+    """Pairs of an output and a tap that meet an input cell, not a zero in between.
+
+    Padding counts as cells: that is how the published numbers are.
+    """
+    if spread == 1:
+        return out * taps
+    places = (o * stride + k * step - low for o in range(out) for k in range(taps))
+    return sum(place % spread == 0 for place in places)
