@@ -10,7 +10,7 @@ schedule moves from .95 to .85 and back.
 import dataclasses
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -19,6 +19,7 @@ import optax
 
 from stjax import schedules
 from stjax.errors import UserError, unknown
+from stjax.param_groups import grouped
 from stjax.schedules import Schedule
 
 
@@ -39,11 +40,14 @@ class Optimizer:
       update: ``(grads, state, params) -> (updates, state)``; add the updates.
       values: ``step -> {'lr': ..., 'beta1': ...}``, what the update of that 0-based
         step uses (``state.count`` is the next one); ``beta1`` only for Adam.
+      trained: ``tree -> tree``: the part of the parameters or gradients that is not
+        frozen, the one whose norm is clipped.
     """
 
     init: Callable[[optax.Params], OptimizerState]
     update: Callable[..., tuple[optax.Updates, OptimizerState]]
     values: Callable[[jax.Array | int], dict[str, jax.Array]]
+    trained: Callable[[optax.Params], optax.Params] = lambda tree: tree
 
 
 def create_optimizer(
@@ -56,6 +60,9 @@ def create_optimizer(
     clip: float | None = None,
     weight_decay: float | None = None,
     decay_1d: bool = True,
+    freeze: Sequence[str] = (),
+    layer_decay: float | None = None,
+    layer_order: Sequence[str] | None = None,
     **fields: object,
 ) -> Optimizer:
     """The optimizer of a config. Fields that are None take their default.
@@ -72,6 +79,10 @@ def create_optimizer(
       clip: largest global gradient norm (torch's ``clip_grad_norm_``), or None.
       weight_decay: 0 if None.
       decay_1d: False leaves biases, norm and layer scales out of the decay.
+      freeze: regular expressions; parameters with a name (``blocks1_0/attn/bias``) in
+        which one is found stay as they are.
+      layer_decay: factor of the learning rate from a layer to the one before it.
+      layer_order: what the layers are, see `stjax.param_groups.layer_indices`.
       **fields: of the optimizer (Adam: ``beta1 beta2 eps``; SGD: ``momentum
         nesterov``) and of the schedule (such as ``warmup``, in epochs).
 
@@ -93,14 +104,15 @@ def create_optimizer(
     given = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
     open_fields = (of_rule | of_schedule) - given.keys()
     for field in fields.keys() - open_fields:
-        known = open_fields | {"clip", "weight_decay", "decay_1d"}
+        known = open_fields | _COMMON
         raise unknown(f"field of optim ({name}, {schedule})", field, known)
     _need(_SCHEDULES[schedule], fields.keys() | given.keys(), schedule)
     pick = {k: v for k, v in (fields | given).items() if k in of_schedule}
     curves = _SCHEDULES[schedule](lr, **pick)
     decay = _Decay(weight_decay or 0.0, name == "adamw", bool(decay_1d))
     pick = {k: v for k, v in fields.items() if k in of_rule}
-    return _OPTIMIZERS[name](curves, decay, clip, **pick)
+    optimizer = _OPTIMIZERS[name](curves, decay, clip, **pick)
+    return grouped(optimizer, freeze, layer_decay, layer_order)
 
 
 def clip_by_global_norm(grads: optax.Updates, clip: float | None) -> optax.Updates:
@@ -229,6 +241,7 @@ def _plain(builder):
     return build
 
 
+_COMMON = {"clip", "weight_decay", "decay_1d", "freeze", "layer_decay"}
 _OPTIMIZERS = {"adam": _adam, "adamw": _adam, "sgd": _sgd}
 _SCHEDULES = {
     "constant": _constant,

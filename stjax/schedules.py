@@ -5,10 +5,13 @@ in float32 (float64 under `jax.enable_x64`), clamped after the last step. Length
 steps; ``warmup`` is epochs.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+
+from stjax.errors import UserError, unknown
 
 Schedule = Callable[[jax.Array | int], jax.Array]
 
@@ -98,18 +101,35 @@ def steps(
     steps_per_epoch: int,
     milestones: Sequence[float],
     factors: Sequence[float],
+    milestone_unit: str = "epochs",
     warmup: float = 0,
     warmup_lr: float = 0.01,
 ) -> Schedule:
-    """``lr`` times ``factors[i]`` from epoch ``milestones[i]`` on (the first is 0).
+    """``lr`` times ``factors[i]`` from ``milestones[i]`` on (the first is 0).
+
+    Milestones are epochs, not necessarily whole ones, or, with
+    ``milestone_unit="steps"``, steps (the iterations of the non-local networks' paper:
+    ``(0, 150_000, 300_000)`` with factors ``(1, 0.1, 0.01)``).
 
     Source: PySlowFast's policy ``steps_with_relative_lrs``.
+
+    Raises:
+      UserError: milestones and factors do not fit each other.
     """
+    units = {"epochs": steps_per_epoch, "steps": 1}
+    if milestone_unit not in units:
+        raise unknown("value of optim.milestone_unit", milestone_unit, units)
+    rising = all(a < b for a, b in itertools.pairwise(milestones))
+    if len(milestones) != len(factors) or list(milestones[:1]) != [0] or not rising:
+        raise UserError(
+            f"optim.milestones={tuple(milestones)} must rise from 0 and have one of"
+            f" optim.factors={tuple(factors)} each"
+        )
+    edges = [edge * units[milestone_unit] for edge in milestones]
 
     def stairs(step):
-        edges = jnp.asarray([edge * steps_per_epoch for edge in milestones])
-        index = jnp.sum(jnp.asarray(step)[..., None] >= edges, axis=-1) - 1
-        return jnp.asarray([lr * factor for factor in factors])[jnp.maximum(index, 0)]
+        index = jnp.sum(jnp.asarray(step)[..., None] >= jnp.asarray(edges), axis=-1)
+        return jnp.asarray([lr * factor for factor in factors])[index - 1]
 
     return _warmed(stairs, warmup * steps_per_epoch, warmup_lr)
 

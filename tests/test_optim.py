@@ -242,3 +242,45 @@ def test_bad_fields_name_the_nearest():
     with pytest.raises(UserError, match="at least 1 step"):
         create(total_steps=0)
     create(schedule="cosine", warmup=None, weight_decay=None, clip=None)
+
+
+STEPS = {"schedule": "steps", "lr": 0.01, "total_steps": 400_000}
+
+
+def test_milestones_in_steps():
+    """Non-local networks: lr .01, a tenth of it after 150k and 300k iterations."""
+    optimizer = create_optimizer(
+        "sgd",
+        **STEPS,
+        steps_per_epoch=3666,
+        milestones=(0, 150_000, 300_000),
+        factors=(1, 0.1, 0.01),
+        milestone_unit="steps",
+    )
+    step = jnp.asarray([0, 149_999, 150_000, 299_999, 300_000, 399_999])
+    lr = jax.vmap(optimizer.values)(step)["lr"]
+    expected = [0.01, 0.01, 0.001, 0.001, 0.0001, 0.0001]
+    np.testing.assert_allclose(lr, expected, rtol=1e-6)
+
+
+def test_milestones_may_lie_inside_an_epoch():
+    optimizer = create_optimizer(
+        "sgd", **STEPS, steps_per_epoch=10, milestones=(0, 1.5), factors=(1, 0.5)
+    )
+    lr = jax.vmap(optimizer.values)(jnp.arange(14, 17))["lr"]
+    np.testing.assert_allclose(lr, [0.01, 0.005, 0.005], rtol=1e-6)
+
+
+def test_milestones_that_do_not_fit():
+    for fields in (
+        {"milestones": (5, 10), "factors": (1, 0.1)},
+        {"milestones": (0, 10), "factors": (1,)},
+        {"milestones": (0, 10, 5), "factors": (1, 0.1, 0.01)},
+        {"milestones": (), "factors": ()},
+    ):
+        with pytest.raises(UserError, match="must rise from 0 and have one of"):
+            create_optimizer("sgd", **STEPS, **fields)
+    with pytest.raises(UserError, match="milestone_unit 'step'; did you mean 'steps'"):
+        create_optimizer(
+            "sgd", **STEPS, milestones=(0,), factors=(1,), milestone_unit="step"
+        )

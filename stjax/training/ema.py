@@ -2,10 +2,9 @@
 
 The decay warms up, ``min(decay, (1 + t) / (10 + t))`` at 0-based step t, so that the
 random first weights are soon forgotten. Source: ``num_updates`` of TensorFlow's
-`tf.train.ExponentialMovingAverage`, also the ``_warmup`` of fvcore's and CompVis' EMA;
-timm's ModelEmaV3 has another warm-up, ``1 - (1 + t)^(-2/3)``, and ModelEmaV2 none.
-Batch statistics are running means already and are not averaged (timm's V3 copies them
-too).
+`tf.train.ExponentialMovingAverage`, as in CompVis' LitEma; of timm's, ModelEmaV3 has
+another warm-up, ``1 - (1 + t)^(-2/3)``, and ModelEmaV2 none. Batch statistics are
+running means already and are not averaged again.
 """
 
 import jax
