@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stjax.convert.family import Family, StateDict, family_of
-from stjax.errors import UserError
+from stjax.errors import UserError, unknown
 
 _LEAVES = {
     "kernel": "weight",
@@ -33,13 +33,17 @@ def class_count(model: nn.Module, state_dict: StateDict) -> int | None:
     return None if head is None else int(head.shape[0])
 
 
-def from_torch(model: nn.Module, state_dict: StateDict) -> dict:
+def from_torch(
+    model: nn.Module, state_dict: StateDict, *, partial: bool = False
+) -> dict:
     """Variables of a model from the original project's state dict.
 
     Args:
       model: as made by `stjax.create_model`, with the fields of the checkpoint.
       state_dict: the original's own key names to arrays. The wrappers of DDP
         (``module.``) and Lightning (``model.``) are recognised.
+      partial: variables that the state dict lacks are left out, and those that have
+        another shape there keep it; only keys left over are an error.
 
     Returns:
       Flax variables: 'params' and, if there are any, 'batch_stats', float32.
@@ -52,21 +56,24 @@ def from_torch(model: nn.Module, state_dict: StateDict) -> dict:
     family = family_of(model)
     state = family.adapt(clean(state_dict))
     clip = jnp.zeros((1, *family.input_shape(model, state)))
-    _check_classes(model, state, family)
+    if not partial:
+        _check_classes(model, state, family)
     abstract = jax.eval_shape(lambda: model.init(jax.random.key(0), clip))
     left = {k for k in state if not re.search(family.ignored, k)}
     missing, wrong, flat = [], [], {}
-    for path, leaf in _flatten(abstract).items():
+    for path, leaf in flatten(abstract).items():
         key = torch_key(path, family)
         if key not in state:
             missing.append(key)
             continue
         left -= {key, *_aliases(key, family)}
-        value = _to_flax(np.asarray(state[key]), path, key, leaf.ndim, family)
+        value = to_flax(np.asarray(state[key]), path, key, leaf.ndim, family)
         if value.shape != leaf.shape:
             wrong.append(f"{key} {tuple(state[key].shape)} for {leaf.shape}")
         flat[path] = jnp.asarray(value, leaf.dtype)
-    problems = {"missing": missing, "left over": sorted(left), "wrong shape": wrong}
+    problems = {"left over": sorted(left)}
+    if not partial:
+        problems = {"missing": missing, **problems, "wrong shape": wrong}
     told = [f"{what}: {_some(names)}" for what, names in problems.items() if names]
     if told:
         raise UserError(
@@ -75,12 +82,26 @@ def from_torch(model: nn.Module, state_dict: StateDict) -> dict:
     return flax.traverse_util.unflatten_dict(flat)
 
 
-def to_torch(model: nn.Module, variables: dict) -> StateDict:
-    """The inverse of `from_torch`: the original's keys and layouts, numpy arrays."""
+def to_torch(
+    model: nn.Module, variables: dict, project: str | None = None
+) -> StateDict:
+    """The inverse of `from_torch`: the original's keys and layouts, numpy arrays.
+
+    Args:
+      model: that the variables are of.
+      variables: Flax variables.
+      project: another project that has the model and whose keys are wanted, such as
+        "mmaction2"; None for the original one.
+
+    Raises:
+      UserError: that project is not known to have the model.
+    """
     family = family_of(model)
+    if project is not None and project not in family.projects:
+        raise unknown("project to convert to", project, family.projects)
     kept = {k: v for k, v in variables.items() if k in ("params", "batch_stats")}
     state = {}
-    for path, leaf in _flatten(kept).items():
+    for path, leaf in flatten(kept).items():
         key = torch_key(path, family)
         value = _to_torch(np.asarray(leaf), path, key, family)
         for name in (key, *_aliases(key, family)):
@@ -88,7 +109,7 @@ def to_torch(model: nn.Module, variables: dict) -> StateDict:
         if path[-1] == "var":
             counter = key.removesuffix("running_var") + "num_batches_tracked"
             state[counter] = np.zeros((), np.int64)
-    return state
+    return family.projects[project](state) if project else state
 
 
 def clean(state_dict: StateDict) -> StateDict:
@@ -122,7 +143,20 @@ def _check_classes(model, state, family):
             )
 
 
-def _flatten(tree: dict) -> dict[tuple[str, ...], object]:
+def described(
+    model: nn.Module, missing: list[str], left: set[str], wrong: list[str]
+) -> None:
+    """Raises UserError if there are keys missing, left over or of the wrong shape."""
+    problems = {"missing": missing, "left over": sorted(left), "wrong shape": wrong}
+    told = [f"{what}: {_some(names)}" for what, names in problems.items() if names]
+    if told:
+        raise UserError(
+            f"the checkpoint does not fit {type(model).__name__}; {'; '.join(told)}"
+        )
+
+
+def flatten(tree: dict) -> dict[tuple[str, ...], object]:
+    """Paths to leaves."""
     return flax.traverse_util.flatten_dict(flax.core.unfreeze(tree))
 
 
@@ -131,7 +165,10 @@ def _aliases(key: str, family: Family) -> list[str]:
     return [name for name in renamed if name != key]
 
 
-def _to_flax(value, path, key, ndim, family):
+def to_flax(
+    value: np.ndarray, path: tuple[str, ...], key: str, ndim: int, family: Family
+) -> np.ndarray:
+    """A value in the layout of the variable at `path`, which has `ndim` axes."""
     if path[-1] != "kernel" or value.ndim < 2:
         return value
     if re.search(family.transposed, key):  # (in, out, *window)
