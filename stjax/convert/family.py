@@ -2,7 +2,8 @@
 
 import dataclasses
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import flax.linen as nn
 import numpy as np
@@ -34,6 +35,11 @@ class Family:
       adapt: brings a state dict of another project with the same model to this
         project's keys and layouts; recognises it by its keys.
       head: of a classifier, the key of the weight [classes, ...] of its last layer.
+      projects: of other projects with the same model, what brings a state dict to
+        their keys; the inverse of `adapt`.
+      clip_shape: of a recogniser, model -> the (T, H, W, C) of an input that suits it.
+      optional: regular expression of keys that a sibling may lack, see
+        `stjax.convert.inflate`.
     """
 
     input_shape: Callable[[nn.Module, StateDict], tuple[int, int, int, int]]
@@ -43,6 +49,10 @@ class Family:
     transposed: str = r"(?!)"
     adapt: Callable[[StateDict], StateDict] = same
     head: str | None = None
+    video_only: str = r"(?!)"
+    projects: Mapping[str, Callable[[StateDict], StateDict]] = MappingProxyType({})
+    optional: str = r"(?!)"
+    clip_shape: Callable[[nn.Module], tuple[int, int, int, int]] | None = None
 
 
 # Module that defines a model -> module with its FAMILY (or FAMILIES by class).
@@ -50,6 +60,7 @@ _WHERE = {
     "stjax.models.simvp": "stjax.convert.openstl",
     "stjax.models.recurrent": "stjax.convert.recurrent",
     "stjax.models.predformer": "stjax.convert.predformer",
+    "stjax.models.resnet3d": "stjax.convert.slowfast",
     "stjax.models.uniformer": "stjax.convert.uniformer",
 }
 

@@ -50,4 +50,9 @@ def _input_shape(model: nn.Module, state: StateDict) -> tuple[int, int, int, int
     return 2, 32, 32, stem.shape[1]
 
 
-FAMILY = Family(input_shape=_input_shape, adapt=from_mmaction2, head="head.weight")
+FAMILY = Family(
+    input_shape=_input_shape,
+    adapt=from_mmaction2,
+    head="head.weight",
+    video_only=r"\.t_(norm|attn)\.",
+)

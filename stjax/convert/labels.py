@@ -1,0 +1,161 @@
+"""Lists of class names, and a classifier whose classes are put in another order.
+
+The order of the classes is private to every project: that of UniFormer's Kinetics is
+not alphabetical, so its weights score 0 with the usual labels. Names match whatever
+their case, quotes, hyphens, underscores and spaces.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import flax
+import jax
+import numpy as np
+
+from stjax.convert.rules import flatten
+from stjax.errors import UserError
+
+_NUMBER = re.compile(r"\d+")
+
+
+def read_labels(path: str | Path) -> list[str]:
+    """The class names of a file, by index.
+
+    Args:
+      path: a ``.json`` with ``{name: index}``, ``{index: name}`` or a list; otherwise
+        text with a name a line, or an index before or after it, separated by a comma,
+        a tab or spaces (``0 riding a bike``, ``riding a bike,0``); a first line of
+        column titles is skipped. Indices may begin at 0 or 1.
+
+    Raises:
+      UserError: no such file, no names in it, or indices with gaps or repetitions.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no such list of labels: {path}")
+    text = path.read_text(encoding="utf-8-sig")
+    try:
+        pairs = _from_json(text) if path.suffix == ".json" else _from_text(text)
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{path} is not a list of labels: {error}") from None
+    if not pairs:
+        raise UserError(f"{path} holds no labels; write a name a line")
+    indices = sorted(i for i, _ in pairs)
+    first = indices[0]
+    if first not in (0, 1) or indices != list(range(first, first + len(pairs))):
+        raise UserError(
+            f"the indices in {path} are not 0 to {len(pairs) - 1}, each once "
+            f"(lowest {first}, highest {indices[-1]}, {len(pairs)} names)"
+        )
+    return [name for _, name in sorted(pairs)]
+
+
+def label_key(name: str) -> str:
+    """What two spellings of a class name have in common."""
+    words = re.sub(r"[\s_\-]+", " ", name.strip().casefold())
+    return re.sub(r"[\"'`’]", "", words).strip()
+
+
+def label_order(have: Sequence[str], want: Sequence[str]) -> list[int]:
+    """For each wanted class its index among those that are there.
+
+    Raises:
+      UserError: names that are missing, or that two classes share.
+    """
+    index = {}
+    for i, name in enumerate(have):
+        if index.setdefault(label_key(name), i) != i:
+            raise UserError(f"two classes of the model are called {name!r}")
+    missing = [name for name in want if label_key(name) not in index]
+    if missing:
+        some = ", ".join(map(repr, missing[:5]))
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise UserError(
+            f"the model has no class {some}{more} ({len(missing)} of {len(want)} "
+            "wanted); check the two label lists"
+        )
+    order = [index[label_key(name)] for name in want]
+    for name in want:
+        if order.count(index[label_key(name)]) > 1:
+            raise UserError(f"the wanted labels name {name!r} twice")
+    return order
+
+
+def remap_head(
+    variables: dict,
+    model_labels: Sequence[str],
+    wanted_labels: Sequence[str],
+    head: str = "head",
+) -> dict:
+    """Puts the classes of a classifier in another order, by name.
+
+    Args:
+      variables: of a recogniser with a class for each of `model_labels`.
+      model_labels: class names in the order of the model's outputs.
+      wanted_labels: class names in the order they shall have; classes that are not
+        among them are left out.
+      head: path of the last layer in 'params', such as ``"head/projection"``.
+
+    Returns:
+      The variables, the last layer's ``kernel`` [..., K] and ``bias`` [K] with
+      ``len(wanted_labels)`` classes.
+
+    Raises:
+      UserError: wanted names that the model does not have, or lists that fit neither
+        the model nor each other.
+    """
+    order = np.array(label_order(model_labels, wanted_labels))
+    flat = flatten(variables)
+    paths = [("params", *head.split("/"), leaf) for leaf in ("kernel", "bias")]
+    if paths[0] not in flat:
+        raise UserError(f"the model has no layer {head!r} with a kernel")
+    classes = flat[paths[0]].shape[-1]
+    if classes != len(model_labels):
+        raise UserError(
+            f"the model has {classes} classes and its list {len(model_labels)} labels; "
+            "give the list that it was trained with"
+        )
+    for path in paths:
+        if path in flat:
+            flat[path] = jax.numpy.asarray(flat[path])[..., order]
+    return flax.traverse_util.unflatten_dict(flat)
+
+
+def _from_json(text: str) -> list[tuple[int, str]]:
+    tree = json.loads(text)
+    if isinstance(tree, list):
+        return [(i, str(name)) for i, name in enumerate(tree)]
+    if all(_NUMBER.fullmatch(k.strip()) for k in tree):
+        return [(int(k), str(name)) for k, name in tree.items()]
+    return [(int(i), str(name)) for name, i in tree.items()]
+
+
+def _from_text(text: str) -> list[tuple[int, str]]:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    split = [_index_and_name(line) for line in lines]
+    if len(split) > 1 and split[0] is None and None not in split[1:]:
+        split = split[1:]  # column titles
+    if None in split or not split:  # plain names, some of which hold numbers
+        return [(i, line.strip("\"' ")) for i, line in enumerate(lines)]
+    return split
+
+
+def _index_and_name(line: str) -> tuple[int, str] | None:
+    """'3,name', 'name,3', '3 name', 'name 3'; None if there is no index."""
+    cells = [cell.strip() for cell in next(csv.reader([line.replace("\t", ",")]))]
+    if len(cells) == 1:
+        before, _, after = line.partition(" ")
+        if _NUMBER.fullmatch(before) and after:
+            return int(before), after.strip("\"' ")
+        before, _, after = line.rpartition(" ")
+        if _NUMBER.fullmatch(after) and before:
+            return int(after), before.strip("\"' ")
+        return None
+    if _NUMBER.fullmatch(cells[0]):
+        return int(cells[0]), ",".join(cells[1:]).strip("\"' ")
+    if _NUMBER.fullmatch(cells[-1]):
+        return int(cells[-1]), ",".join(cells[:-1]).strip("\"' ")
+    return None
