@@ -14,7 +14,7 @@ from stjax.errors import UserError, unknown
 
 # Sections whose fields are fixed here. `model`, `data` and `optim` are keywords of
 # constructors: these reject unknown ones themselves.
-_FIXED = ("train", "mesh")
+_FIXED = ("mix", "train", "mesh")
 
 _CHOICES = {
     "dtype": ("float32", "bfloat16"),
@@ -30,6 +30,7 @@ MAY_DIFFER = (
     "data.path",
     "data.workers",
     "data.backend",
+    "data.bad_share",
     "remat",
     "mesh.",
     "train.eval_every",
@@ -52,7 +53,16 @@ def base_config() -> ml_collections.ConfigDict:
       data.batch: clips of a step over all hosts.
       data.nan: "error", or "mask" to leave missing values out of loss and metrics.
       data.bad: "error", or "replace" clips that cannot be read by others.
-      data.augment: of training clips only, see `stjax.data.transforms.Augment`.
+      data.bad_share: a training stops when more than this share was replaced.
+      data.augment: of training clips only: `stjax.data.transforms.Augment` for
+        prediction, `stjax.data.spatial.TrainTransform` for recognition.
+      mix: of training clips with labels, on the device: ``mixup`` and ``cutmix``
+        (parameters of their beta distributions), ``prob`` that a batch is mixed,
+        ``switch_prob`` of cutmix where there are both, ``erase`` (probability).
+      loss.label_smoothing: of "cross_entropy".
+      optim.freeze: regular expressions; parameters whose path matches stay as they
+        are.
+      optim.layer_decay: factor of the learning rate from a layer to the one before.
       metrics: such as ("mse", "csi:threshold=0.5"); none: those that suit the data.
         The first one chooses the best checkpoint. See `stjax.scoring`.
       baselines: rows of the results besides the constant ones: "lagrangian".
@@ -60,6 +70,8 @@ def base_config() -> ml_collections.ConfigDict:
       train.eval_every: steps between evaluations (None: an epoch).
       train.save_every: steps between checkpoints (None: as train.eval_every).
       train.init_from: start from the weights of a workdir, .safetensors or .pth.
+      train.ema: decay of the moving average of the weights that is evaluated.
+      train.precise_bn: batches to measure batch statistics on before an evaluation.
       train.select_on: the split that chooses the best checkpoint; "test" is the
         official protocol of some benchmarks.
       mesh.data: -1 takes all devices that fsdp and space leave.
@@ -82,13 +94,22 @@ def base_config() -> ml_collections.ConfigDict:
                 "workers": 0,
                 "nan": "error",
                 "bad": "error",
+                "bad_share": 0.1,
                 "augment": {"crop": 1.0, "flip": "none"},
+            },
+            "mix": {
+                "mixup": placeholder(float),
+                "cutmix": placeholder(float),
+                "prob": 1.0,
+                "switch_prob": 0.5,
+                "erase": placeholder(float),
             },
             "loss": {
                 "name": "mse",
                 "alpha": placeholder(float),
                 "temperature": placeholder(float),
                 "reduction": placeholder(str),
+                "label_smoothing": placeholder(float),
             },
             "optim": {
                 "name": "adam",
@@ -97,6 +118,8 @@ def base_config() -> ml_collections.ConfigDict:
                 "warmup": placeholder(int),
                 "clip": placeholder(float),
                 "weight_decay": placeholder(float),
+                "freeze": (),
+                "layer_decay": placeholder(float),
             },
             "metrics": (),
             "baselines": (),
@@ -106,6 +129,8 @@ def base_config() -> ml_collections.ConfigDict:
                 "eval_every": placeholder(int),
                 "save_every": placeholder(int),
                 "init_from": placeholder(str),
+                "ema": placeholder(float),
+                "precise_bn": placeholder(int),
                 "select_on": "validation",
             },
             "mesh": {"data": -1, "fsdp": 1, "space": 1},

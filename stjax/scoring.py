@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stjax import baselines
-from stjax.data.base import ClipSpec, Source
+from stjax.data.base import ClipSpec, LabelSpec, Source, Spec
 from stjax.errors import UserError, unknown
 from stjax.metrics import METRICS, Metric, create_metric
 
@@ -50,6 +50,8 @@ def metric_specs(texts: Iterable[str], spec: ClipSpec) -> tuple[str, ...]:
 def create_metrics(texts: Iterable[str], source: Source) -> dict[str, Metric]:
     """The metrics of a config by their names, tried on frames of the right shape.
 
+    Of labelled clips they are those of `stjax.metrics.recognition`.
+
     The first that tells better from worse chooses the best checkpoint. Values are in
     `ClipSpec.metric_space`: thresholds are in the units of the data ("raw"), or in
     what the model sees, [0, 1] for pictures ("model").
@@ -64,6 +66,10 @@ def create_metrics(texts: Iterable[str], source: Source) -> dict[str, Metric]:
         source lacks what it needs.
     """
     spec = source.spec
+    if isinstance(spec, LabelSpec):
+        from stjax.metrics.recognition import create_recognition_metrics
+
+        return create_recognition_metrics(",".join(texts).split(","), spec)
     found = {name: _bound(name, source) for name in metric_specs(texts, spec)}
     if all(metric.higher_is_better is None for metric in found.values()):
         raise UserError(
@@ -108,7 +114,7 @@ def error_of(metrics: dict[str, Metric], values: dict[str, float]) -> float:
     raise ValueError("no metric with a direction")  # `create_metrics` has seen to it
 
 
-def create_baselines(texts: Iterable[str], spec: ClipSpec) -> dict[str, HostPredict]:
+def create_baselines(texts: Iterable[str], spec: Spec) -> dict[str, HostPredict]:
     """The baselines of a config: row -> ``(raw input, frames) -> raw prediction``.
 
     They are computed on the host, in the raw units of the data. Persistence and the
@@ -120,9 +126,12 @@ def create_baselines(texts: Iterable[str], spec: ClipSpec) -> dict[str, HostPred
       spec: of the clips.
 
     Raises:
-      UserError: an unknown baseline, or it lacks a package or a second input frame.
+      UserError: an unknown baseline, or it lacks a package or a second input frame,
+        or the clips are labelled.
     """
     found = {}
+    if texts and isinstance(spec, LabelSpec):
+        raise UserError("baselines are of predicted frames; these clips have labels")
     for text in texts:
         name, _, method = text.partition(":method=")
         if name not in BASELINES:

@@ -5,7 +5,7 @@ from flax import linen as nn
 
 from stjax.config import load_config
 from stjax.data.base import ClipSpec
-from stjax.evaluation import Evaluator
+from stjax.evaluation.prediction import Evaluator
 from stjax.sharding.mesh import make_mesh
 from stjax.training.inputs import length, mean_target_frame
 

@@ -46,7 +46,7 @@ class ReadClip:
         """The example at a position; positions past the end are padding, weight 0."""
         count = len(self.source)
         index = int(position) % count
-        weight = float(position < count)
+        weight, replaced = float(position < count), False
         try:
             clip = self._read(index, rng)
         except UserError as error:
@@ -54,18 +54,18 @@ class ReadClip:
                 raise
             logging.warning("clip %d is replaced by another one: %s", index, error)
             index, clip = self._replacement(rng, error)
-            weight = weight if self.train else 0.0
-        return {**self._finite(clip, index), "weight": np.float32(weight)}
+            weight, replaced = weight if self.train else 0.0, True
+        clip = self._finite(clip, index)
+        return {**clip, "weight": np.float32(weight), "replaced": np.bool_(replaced)}
 
     def _read(self, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         clip = self.source.clip(index, rng)
-        spec = self.source.spec
-        for name, shape in (("input", spec.input_shape), ("target", spec.target_shape)):
+        for name, (shape, dtype) in self.source.spec.arrays.items():
             got = clip[name]
-            if got.shape != shape or got.dtype != spec.dtype:
+            if got.shape != shape or got.dtype != dtype:
                 raise UserError(
                     f"clip {index}: its {name} is {got.dtype} {got.shape}, expected "
-                    f"{spec.dtype} {shape}; is the file empty or truncated?"
+                    f"{dtype} {shape}; is the file empty or truncated?"
                 )
         return {"input": clip["input"], "target": clip["target"]}
 
@@ -78,9 +78,9 @@ class ReadClip:
     def _finite(self, clip: dict[str, np.ndarray], index: int) -> dict[str, np.ndarray]:
         """Applies the policy for values that are not finite."""
         spec = self.source.spec
-        fill = {"input": spec.offset, "target": spec.target_offset}
         valid = np.ones(spec.target_shape, np.uint8)
         if spec.dtype != "uint8":
+            fill = {"input": spec.offset, "target": spec.target_offset}
             finite = {name: np.isfinite(clip[name]) for name in fill}
             valid = finite["target"].astype(np.uint8)
             for name, ok in finite.items():
@@ -128,7 +128,9 @@ def make_dataset(
       ``dataset[step]`` is a dictionary of ``input`` [b, T_in, H, W, C_in], ``target``
       [b, T_out, H, W, C_out] in the source's dtype, ``weight`` [b] float32, and with
       ``nan="mask"`` also ``mask`` [b, T_out, H, W, C_out] uint8, 1 where the target
-      is valid; b is ``batch`` over the number of hosts.
+      is valid; b is ``batch`` over the number of hosts. Labelled clips are ``input``
+      [b, V, T_in, H, W, C] and ``target`` [b, K]. ``replaced`` [b] tells which clips
+      stand for others that could not be read.
 
     Raises:
       UserError: for an empty source or a batch that hosts cannot share; and, when

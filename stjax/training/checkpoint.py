@@ -136,7 +136,10 @@ class Checkpoints:
             train=ocp.args.StandardRestore(_train_item(abstract)),
         )
         found = self._manager.restore(step, args=items)
-        return TrainState(**found["model"], **found["train"])
+        model, train = found["model"], found["train"]
+        if abstract.ema is not None:
+            model = {**model, "ema": model["params"], "params": train.pop("params")}
+        return TrainState(**model, **train)
 
     def restore_variables(self, abstract: dict, step: Step = None) -> dict:
         """The variables of the model only; arguments as in `restore`."""
@@ -169,11 +172,13 @@ class Checkpoints:
 
 
 def _model_item(state: TrainState) -> dict[str, Any]:
-    return {"params": state.params, "collections": state.collections}
+    # What is evaluated and loaded: the moving average, where there is one.
+    return {"params": state.variables["params"], "collections": state.collections}
 
 
 def _train_item(state: TrainState) -> dict[str, Any]:
-    return {"step": state.step, "opt_state": state.opt_state}
+    item = {"step": state.step, "opt_state": state.opt_state}
+    return item if state.ema is None else {**item, "params": state.params}
 
 
 def shapes(tree: dict) -> dict[str, tuple[int, ...]]:

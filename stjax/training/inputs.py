@@ -8,18 +8,23 @@ import numpy as np
 
 from stjax.data import pipeline
 from stjax.data.base import Source
-from stjax.data.sources import open_source
-from stjax.data.transforms import Augment
-from stjax.errors import UserError, unknown
+from stjax.data.sources import open_source, source_class
+from stjax.errors import UserError
+from stjax.tasks import task_of
 
+_TOLERATED = 4  # bad clips that stop nothing, so that a share means something
 # Fields of `data` that are the pipeline's; all others are the source's keywords.
-_PIPELINE = ("source", "backend", "batch", "workers", "nan", "bad", "augment")
+_PIPELINE = ("source", "backend", "batch", "workers", "nan", "bad", "bad_share")
 
 
 def open_split(config: ml_collections.ConfigDict, split: str) -> Source:
     """Opens "train", "validation" or "test" of the config's data source."""
-    fields = {k: v for k, v in config.data.items() if k not in _PIPELINE}
-    return open_source(config.data.source, split=split, **fields)
+    data = config.data.to_dict()
+    fields = {k: v for k, v in data.items() if k not in _PIPELINE}
+    # Sources of labelled videos augment while they read; others are wrapped.
+    if "augment" not in inspect.signature(source_class(data["source"])).parameters:
+        del fields["augment"]
+    return open_source(data["source"], split=split, **fields)
 
 
 def make_dataset(config: ml_collections.ConfigDict, source: Source, train: bool):
@@ -30,14 +35,8 @@ def make_dataset(config: ml_collections.ConfigDict, source: Source, train: bool)
     Raises:
       UserError: an unknown field of ``data.augment``, or what the pipeline finds.
     """
-    fields = config.data.augment.to_dict()
-    known = [k for k in inspect.signature(Augment).parameters if k != "source"]
-    for field in fields:
-        if field not in known:
-            raise unknown("field of data.augment", field, known)
-    if train:
-        augmented = Augment(source, **fields)
-        source = augmented if augmented.changes else source
+    augmented = task_of(source.spec).training_source(source, config)
+    source = augmented if train else source
     return pipeline.make_dataset(
         source,
         batch=config.data.batch,
@@ -49,12 +48,52 @@ def make_dataset(config: ml_collections.ConfigDict, source: Source, train: bool)
     )
 
 
-def batches(config: ml_collections.ConfigDict, dataset, start: int = 0):
+class Feed:
+    """Iterates over batches, counts the clips that could not be read; a context.
+
+    Attributes:
+      replaced: clips so far that stood for others.
+    """
+
+    def __init__(self, config: ml_collections.ConfigDict, dataset, start: int = 0):
+        """Begins at batch ``start``."""
+        data = config.data
+        self._batches = pipeline.batches(
+            dataset, start=start, workers=data.workers, backend=data.backend
+        )
+        self._share, self._seen, self.replaced = data.bad_share, 0, 0
+
+    def __enter__(self) -> "Feed":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._batches.close()
+
+    def __iter__(self) -> "Feed":
+        return self
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        """A batch.
+
+        Raises:
+          UserError: too many of the clips so far could not be read.
+        """
+        batch = next(self._batches)
+        replaced = batch.pop("replaced")
+        self._seen += len(replaced)
+        self.replaced += int(replaced.sum())
+        if self.replaced > max(self._share * self._seen, _TOLERATED):
+            raise UserError(
+                f"{self.replaced} of {self._seen} clips could not be read (the log"
+                " names them), which is more than data.bad_share="
+                f"{self._share}; repair the data"
+            )
+        return batch
+
+
+def batches(config: ml_collections.ConfigDict, dataset, start: int = 0) -> Feed:
     """Iterates over a dataset from batch ``start`` on; a context manager."""
-    data = config.data
-    return pipeline.batches(
-        dataset, start=start, workers=data.workers, backend=data.backend
-    )
+    return Feed(config, dataset, start)
 
 
 def length(config: ml_collections.ConfigDict, clips: int) -> tuple[int, int]:

@@ -2,16 +2,16 @@
 
 import jax
 import ml_collections
-import numpy as np
 from etils import epath
 
 from stjax import config as configs
-from stjax.evaluation import Evaluator
+from stjax.evaluation import create_evaluator
 from stjax.scoring import error_of
 from stjax.sharding.mesh import put_batch
 from stjax.training import inputs
 from stjax.training.checkpoint import Checkpoints
 from stjax.training.meter import Meter
+from stjax.training.pictures import draw
 from stjax.training.setup import Setup, first_state, prepare
 from stjax.training.state import count_params, placed
 from stjax.training.stopping import Termination
@@ -53,7 +53,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | epath.Path) -> dict:
     eval_every = config.train.eval_every or setup.epoch
     save_every = config.train.save_every or eval_every
     dataset = inputs.make_dataset(config, setup.sources["train"], train=True)
-    evaluator = Evaluator(
+    evaluator = create_evaluator(
         config, setup.model, selection, setup.mesh, metrics=setup.metrics
     )
 
@@ -100,7 +100,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | epath.Path) -> dict:
         }
     if jax.process_index() == 0:
         (workdir / "results.json").write_text(to_json(results, indent=2))
-        _draw(workdir, setup, jax.device_get(variables))
+        draw(workdir, setup, jax.device_get(variables), results)
     return results
 
 
@@ -116,7 +116,7 @@ def _report(
 def _results(setup: Setup, variables: dict) -> dict:
     """The content of results.json: the test split, and how it came about."""
     config, sources, mesh = setup.config, setup.sources, setup.mesh
-    test = Evaluator(
+    test = create_evaluator(
         config, setup.model, sources["test"], mesh, sources["train"], setup.metrics
     )
     return {
@@ -129,17 +129,3 @@ def _results(setup: Setup, variables: dict) -> dict:
         "devices": f"{mesh.size} x {mesh.devices.flat[0].device_kind}",
         "versions": versions(),
     }
-
-
-def _draw(workdir: epath.Path, setup: Setup, variables: dict) -> None:
-    """Writes pictures/test.png: the first clip of the test split, predicted."""
-    from stjax import media, viz
-    from stjax.prediction import Predictor
-
-    clip = setup.sources["test"].clip(0, np.random.default_rng(setup.config.seed))
-    predictor = Predictor(setup.model, variables, setup.spec, nan=setup.config.data.nan)
-    prediction = predictor(clip["input"], setup.spec.t_out)[0]
-    shown = clip["input"][..., list(setup.spec.target_index)]
-    picture = viz.strip(shown, prediction, clip["target"])
-    (workdir / "pictures").mkdir(parents=True, exist_ok=True)
-    media.write_png(str(workdir / "pictures" / "test.png"), picture)

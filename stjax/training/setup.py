@@ -7,12 +7,12 @@ import jax
 import ml_collections
 from flax import linen as nn
 
-from stjax.data.base import ClipSpec, Source
-from stjax.losses import create_loss
+from stjax.data.base import Source, Spec
 from stjax.metrics import Metric
 from stjax.optim import Optimizer, create_optimizer
 from stjax.scoring import create_baselines, create_metrics
 from stjax.sharding.mesh import batch_sharding, make_mesh
+from stjax.tasks import Losses, task_of
 from stjax.training import inputs
 from stjax.training.checkpoint import Checkpoints
 from stjax.training.initial import initial_variables
@@ -35,9 +35,9 @@ class Setup:
       config: all of it.
       mesh: devices.
       sources: of the splits "train", "test" and the one that selects the model.
-      model: a predictor.
+      model: a predictor or recogniser.
       tx: the optimizer.
-      loss: per-example loss.
+      objective: of the task.
       metrics: by name; the first one with a direction selects the model.
       steps: of the whole run.
       epoch: steps of one epoch.
@@ -48,20 +48,21 @@ class Setup:
     sources: dict[str, Source]
     model: nn.Module
     tx: Optimizer
-    loss: Callable[..., jax.Array]
+    objective: Callable[..., Losses]
     metrics: dict[str, Metric]
     steps: int
     epoch: int
 
     @property
-    def spec(self) -> ClipSpec:
+    def spec(self) -> Spec:
         """Of the clips."""
         return self.sources["train"].spec
 
     @property
     def train_step(self) -> TrainStep:
         """The function that is compiled for the devices."""
-        return TrainStep(self.model, self.tx, self.loss, self.spec, self.config.seed)
+        config = self.config
+        return TrainStep(self.objective, self.tx, config.seed, config.train.ema)
 
 
 def prepare(config: ml_collections.ConfigDict) -> Setup:
@@ -76,17 +77,18 @@ def prepare(config: ml_collections.ConfigDict) -> Setup:
     spec = sources["train"].spec
     batch_sharding(mesh, (config.data.batch, *spec.input_shape))  # or an error
     steps, epoch = inputs.length(config, len(sources["train"]))
-    tx = create_optimizer(
-        **config.optim.to_dict(), total_steps=steps, steps_per_epoch=epoch
-    )
+    model = build_model(config, spec)
+    optim = config.optim.to_dict()
+    optim["freeze"] = (*optim["freeze"], *getattr(model, "frozen", ())) or None
+    tx = create_optimizer(**optim, total_steps=steps, steps_per_epoch=epoch)
     create_baselines(config.baselines, spec)  # or an error
     return Setup(
         config=config,
         mesh=mesh,
         sources=sources,
-        model=build_model(config, spec),
+        model=model,
         tx=tx,
-        loss=create_loss(**config.loss.to_dict()),
+        objective=task_of(spec).Objective.create(config, model, spec),
         metrics=create_metrics(config.metrics, sources["train"]),
         steps=steps,
         epoch=epoch,
@@ -101,10 +103,11 @@ def first_state(
     In this order: the last checkpoint of the workdir, ``train.init_from``, fresh.
     """
     config, model = setup.config, setup.model
+    average = config.train.ema is not None
 
     def fresh() -> TrainState:
         variables = init_variables(model, setup.spec, config.seed)
-        return create_state(variables, setup.tx)
+        return create_state(variables, setup.tx, average)
 
     abstract = jax.eval_shape(fresh)
     shardings = state_shardings(abstract, setup.mesh)
@@ -112,7 +115,11 @@ def first_state(
         return checkpoints.restore(placed(abstract, shardings)), shardings
     if config.train.init_from:
         variables = initial_variables(config.train.init_from, model, abstract.variables)
-        start = jax.jit(lambda v: create_state(v, setup.tx), out_shardings=shardings)
+
+        def begin(variables: dict) -> TrainState:
+            return create_state(variables, setup.tx, average)
+
+        start = jax.jit(begin, out_shardings=shardings)
         return start(jax.device_get(variables)), shardings
     # Runs once, and XLA:CPU would take long to optimise all the random numbers.
     on_cpu = setup.mesh.devices.flat[0].platform == "cpu"

@@ -6,11 +6,12 @@ import ml_collections
 from flax import linen as nn
 from flax import struct
 
-from stjax.data.base import ClipSpec
-from stjax.errors import UserError
+from stjax.data.base import Spec
 from stjax.models.registry import create_model, model_fields
 from stjax.optim import Optimizer, OptimizerState
 from stjax.sharding.mesh import replicated
+from stjax.tasks import task_of
+from stjax.training import ema
 
 # Collections that a forward pass fills anew; never part of the state.
 _TRANSIENT = ("losses", "intermediates")
@@ -24,28 +25,30 @@ class TrainState(struct.PyTreeNode):
       params: float32 parameters.
       collections: what a model keeps besides, such as ``batch_stats``.
       opt_state: of the optimizer.
+      ema: moving average of the parameters, or None.
     """
 
     step: jax.Array
     params: dict
     collections: dict
     opt_state: OptimizerState
+    ema: dict | None = None
 
     @property
     def variables(self) -> dict:
-        """What ``model.apply`` takes."""
-        return {"params": self.params, **self.collections}
+        """What ``model.apply`` takes to evaluate: averaged, where there is one."""
+        params = self.params if self.ema is None else self.ema
+        return {"params": params, **self.collections}
 
 
-def build_model(config: ml_collections.ConfigDict, spec: ClipSpec) -> nn.Module:
+def build_model(config: ml_collections.ConfigDict, spec: Spec) -> nn.Module:
     """The model of a config, for clips of ``spec``.
 
-    Fields that are None are left to the model's own defaults. A model that predicts
-    other channels than it sees is told by ``out_channels``, and predicts all frames in
-    one call.
+    Fields that are None are left to the model's own defaults; what follows from the
+    clips (number of classes, predicted channels) is filled in.
 
     Raises:
-      UserError: unknown model or field, or it cannot predict a part of its channels.
+      UserError: unknown model or field, or it does not suit the clips.
     """
     fields = {k: v for k, v in config.model.to_dict().items() if v is not None}
     name = fields.pop("name")
@@ -54,36 +57,25 @@ def build_model(config: ml_collections.ConfigDict, spec: ClipSpec) -> nn.Module:
         # Some models offer a choice of what to keep, others on or off.
         on_off = isinstance(known.get("remat"), bool)
         fields["remat"] = True if on_off else config.remat
-    if spec.target_index != tuple(range(len(spec.channels))):
-        if "out_channels" not in known:
-            raise UserError(
-                f"model {name!r} predicts all channels of its input, but the data"
-                f" wants {len(spec.target_index)} of {len(spec.channels)}; choose"
-                " another model"
-            )
-        if len(spec.target_index) == len(spec.channels):
-            raise UserError(
-                f"data.target_channels {spec.target_index} are all channels in another"
-                " order; leave it out, or order the data"
-            )
-        fields["out_channels"] = len(spec.target_index)
-        if spec.t_out > spec.t_in and "t_out" in known and "t_out" not in fields:
-            fields["t_out"] = spec.t_out  # it cannot read its own predictions
-    return create_model(name, dtype=jnp.dtype(config.dtype), **fields)
+    fields |= task_of(spec).model_fields(name, known, fields, spec)
+    if "dtype" in known or config.dtype != "float32":
+        fields["dtype"] = jnp.dtype(config.dtype)
+    return create_model(name, **fields)
 
 
-def init_variables(model: nn.Module, spec: ClipSpec, seed: int) -> dict:
+def init_variables(model: nn.Module, spec: Spec, seed: int) -> dict:
     """Fresh variables; traceable, so that ``jax.eval_shape`` gives their shapes."""
     params, dropout = jax.random.split(jax.random.key(seed))
-    x = jnp.zeros((1, *spec.input_shape), jnp.float32)
-    variables = model.init(
-        {"params": params, "dropout": dropout}, x, frames=spec.t_out, train=False
-    )
+    rngs = {"params": params, "dropout": dropout}
+    variables = task_of(spec).init(model, rngs, spec)
     return {k: v for k, v in variables.items() if k not in _TRANSIENT}
 
 
-def create_state(variables: dict, tx: Optimizer) -> TrainState:
-    """The state before the first step, from the variables of a model."""
+def create_state(variables: dict, tx: Optimizer, average: bool = False) -> TrainState:
+    """The state before the first step, from the variables of a model.
+
+    With ``average`` it also carries the moving average of the parameters.
+    """
     collections = dict(variables)
     params = collections.pop("params")
     return TrainState(
@@ -91,6 +83,7 @@ def create_state(variables: dict, tx: Optimizer) -> TrainState:
         params=params,
         collections=collections,
         opt_state=tx.init(params),
+        ema=ema.init(params) if average else None,
     )
 
 

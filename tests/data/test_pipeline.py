@@ -73,12 +73,14 @@ def test_shapes_and_types(digits):
         "input": ((3, 2, 16, 16, 1), "uint8"),
         "target": ((3, 2, 16, 16, 1), "uint8"),
         "weight": ((3,), "float32"),
+        "replaced": ((3,), "bool"),
     }
     batch = make_dataset(Noise(), batch=3, train=True, nan="mask")[0]
     assert {k: (v.shape, v.dtype.name) for k, v in batch.items()} == {
         "input": ((3, 2, 4, 6, 2), "float32"),
         "target": ((3, 3, 4, 6, 1), "float32"),
         "weight": ((3,), "float32"),
+        "replaced": ((3,), "bool"),
         "mask": ((3, 3, 4, 6, 1), "uint8"),
     }
 

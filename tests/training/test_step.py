@@ -8,8 +8,10 @@ from stjax.data.base import ClipSpec
 from stjax.losses import create_loss
 from stjax.optim import create_optimizer
 from stjax.sharding.mesh import make_mesh, put_batch
+from stjax.tasks import normalise
+from stjax.tasks.prediction import Objective
 from stjax.training.state import create_state, init_variables, state_shardings
-from stjax.training.step import TrainStep, normalise
+from stjax.training.step import TrainStep
 
 SPEC = ClipSpec(2, 2, 4, 4)
 
@@ -57,7 +59,7 @@ def batch(n=2, seed=0, dtype=np.uint8):
 def make(model, spec=SPEC):
     tx = sgd()
     state = create_state(init_variables(model, spec, 0), tx)
-    return state, TrainStep(model, tx, create_loss("mse"), spec, seed=0)
+    return state, TrainStep(Objective(model, create_loss("mse"), spec), tx, seed=0)
 
 
 def test_loss_gradient_and_update_in_closed_form():

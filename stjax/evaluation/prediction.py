@@ -1,26 +1,20 @@
-"""How good a model is on a split, next to trivial predictions."""
+"""How good a predictor is on a split, next to trivial predictions."""
 
 import dataclasses
 import functools
-import math
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from etils import epath
 from flax import linen as nn
 
 from stjax.data.base import ClipSpec, Source
-from stjax.errors import UserError
 from stjax.metrics import Metric, summarise
 from stjax.scoring import HostPredict, create_baselines, create_metrics
-from stjax.sharding.mesh import make_mesh, put_batch, replicated
+from stjax.sharding.mesh import put_batch, replicated
+from stjax.tasks.prediction import model_arrays
 from stjax.training import inputs
-from stjax.training.checkpoint import Step
-from stjax.training.step import model_arrays
-from stjax.training.workdir import load_run
 
 # Sums of a metric over clips: (numerator [T], denominator [T]).
 Sums = dict[str, dict[str, tuple[jax.Array, jax.Array]]]
@@ -183,49 +177,3 @@ class Evaluator:
         if values:
             report |= {"baselines": values, "baselines_per_frame": curves}
         return report
-
-
-def evaluate(
-    workdir: str | epath.Path,
-    split: str = "test",
-    step: Step = None,
-    metrics: Sequence[str] | None = None,
-    baselines: Sequence[str] | None = None,
-) -> dict[str, object]:
-    """Evaluates a trained model; needs nothing but its workdir (and the data).
-
-    Args:
-      workdir: of `stjax.train`.
-      split: "train", "validation" or "test".
-      step: of the checkpoint: "best" (the default), "last" or a number.
-      metrics: in place of the config's, such as ("mse", "csi:threshold=0.5").
-      baselines: in place of the config's.
-
-    Returns:
-      As `Evaluator`, with ``split`` and ``step``. Metrics of pictures are sums over a
-      frame (MSE, MAE), PSNR, and SSIM with data range 1 and 2; those of values with
-      units are means over a frame, in these units.
-
-    Raises:
-      UserError: no such run, checkpoint, split or data.
-    """
-    devices = jax.devices()
-    run = load_run(workdir, step)
-    if jax.process_count() == 1:
-        # As many devices as can share a batch; training may have had others.
-        devices = devices[: math.gcd(run.config.data.batch, len(devices))]
-    mesh = make_mesh(devices=devices)
-    config = run.config.copy_and_resolve_references()
-    for field, value in (("metrics", metrics), ("baselines", baselines)):
-        if value is not None:
-            config[field] = tuple(value)
-    source = inputs.open_split(config, split)
-    if source.spec != run.spec:
-        raise UserError(
-            f"the clips of the {split} split are {source.spec}, but the model of"
-            f" {workdir} was trained on {run.spec}; check the data source"
-        )
-    train_source = inputs.open_split(config, "train")
-    evaluator = Evaluator(config, run.model, source, mesh, train_source)
-    variables = jax.device_put(run.variables, replicated(mesh))
-    return evaluator(variables) | {"split": split, "step": run.step}
