@@ -12,7 +12,13 @@ from stjax.convert.family import StateDict, family_of
 from stjax.convert.rules import clean, described, flatten, to_flax, torch_key
 
 
-def inflate(model: nn.Module, state_dict: StateDict, *, seed: int = 0) -> dict:
+def inflate(
+    model: nn.Module,
+    state_dict: StateDict,
+    *,
+    seed: int = 0,
+    partial: bool = False,
+) -> dict:
     """Variables of a model from weights of a sibling that is smaller in time.
 
     A kernel [out, in, kh, kw] or [out, in, 1, kh, kw] of a layer that spans t frames
@@ -28,6 +34,7 @@ def inflate(model: nn.Module, state_dict: StateDict, *, seed: int = 0) -> dict:
         for ImageNet), of the 2-D network on video (C2D for an I3D), or of the model
         itself with other classes.
       seed: of the layers that are new.
+      partial: leave these out instead.
 
     Returns:
       Flax variables, float32.
@@ -62,6 +69,10 @@ def inflate(model: nn.Module, state_dict: StateDict, *, seed: int = 0) -> dict:
         # A bias of a head that is not taken is not either.
         new |= {p for p in abstract if torch_key(p, family).startswith(head)}
     described(model, missing, {k for k in left if not k.startswith(head)}, wrong)
+
+    if partial:
+        kept = {path: value for path, value in flat.items() if path not in new}
+        return flax.traverse_util.unflatten_dict(kept)
 
     @jax.jit
     def fresh(key):
