@@ -1,10 +1,17 @@
-"""Softmax attention, dense or in chunks of queries; both compute the same sums."""
+"""Softmax attention: one signature, implementations that compute the same sums."""
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-IMPLS = ("auto", "dense", "chunked")
+from stjax.errors import UserError, unknown
+from stjax.ops import splash as tpu
+from stjax.ops.chunked import CHUNK, chunked
+from stjax.ops.splash import splash
+
+IMPLS = ("auto", "dense", "chunked", "splash", "cudnn")
 MAX_LOGITS = 2**24
 """Logits an example (heads x queries x keys) beyond which 'auto' goes in chunks."""
 
@@ -27,56 +34,74 @@ def attention(
       v: [B, M, heads, e].
       scale: of the logits; often ``d ** -0.5``.
       bias: added to the logits, broadcastable to [B, heads, N, M].
-      impl: ``"dense"`` keeps all logits; ``"chunked"`` keeps those of `chunk`
-        queries and computes them again in the backward pass; ``"auto"`` is chunked
-        beyond `MAX_LOGITS`.
-      chunk: queries a chunk; by default as many as stay below `MAX_LOGITS`.
+      impl: which arithmetic.
+
+        - ``"dense"`` keeps all logits.
+        - ``"chunked"`` keeps those of `chunk` queries and keys, and computes them
+          again in the backward pass; reverse mode only (`jax.jvp` raises).
+        - ``"splash"``: the kernel of `stjax.ops.splash`; a TPU, head sizes 32 to 512,
+          no bias.
+        - ``"cudnn"``: cuDNN's flash attention; only where cuDNN is installed, it
+          cannot even be traced elsewhere. Half precision, head size a multiple of 8
+          and at most 128 (256 on Hopper and later).
+        - ``"auto"``: for the platform that the program is lowered for. On a TPU
+          splash, where it can be used and N M is at least `stjax.ops.splash.MIN_PAIRS`.
+          Otherwise dense up to `MAX_LOGITS` logits an example, chunked beyond.
+      chunk: the most queries and keys of a chunk; by default `stjax.ops.chunked.CHUNK`.
 
     Returns:
       [B, N, heads, e] in the dtype of `v`.
 
     Raises:
-      ValueError: for an unknown `impl`.
+      UserError: for an unknown `impl`, or one that cannot take these arguments.
     """
     if impl not in IMPLS:
-        raise ValueError(f"impl {impl!r} is none of {', '.join(IMPLS)}")
-    n, heads = q.shape[1:3]
-    m = k.shape[1]
-    if impl == "dense" or (impl == "auto" and heads * n * m <= MAX_LOGITS):
-        return _dense(q, k, v, bias, scale)
-    chunk = chunk or max(1, MAX_LOGITS // (heads * m))
-    return _chunked(q, k, v, bias, scale, min(chunk, n))
-
-
-def _dense(q, k, v, bias, scale):
-    f32 = jnp.float32
-    logits = jnp.einsum("bnhd,bmhd->bhnm", q, k, preferred_element_type=f32) * scale
+        raise unknown("implementation of attention", impl, IMPLS)
     if bias is not None:
-        logits += bias.astype(f32)
+        bias = bias.reshape((1,) * (4 - bias.ndim) + bias.shape)
+    if impl == "cudnn":
+        return _cudnn(q, k, v, bias, scale)
+    if impl == "splash":
+        if bias is not None:
+            raise UserError("splash attention takes no bias; use impl='chunked'")
+        return splash(q, k, v, scale)
+    n, heads, m = q.shape[1], q.shape[2], k.shape[1]
+    if impl == "chunked" or (impl == "auto" and heads * n * m > MAX_LOGITS):
+        plain = partial(chunked, scale=scale, chunk=chunk or CHUNK)
+    else:
+        plain = partial(_dense, scale=scale)
+    if impl == "auto" and n * m >= tpu.MIN_PAIRS and not tpu.refusal(q, v, bias):
+        kernel = partial(splash, scale=scale)
+        default = partial(plain, bias=None)
+        return lax.platform_dependent(q, k, v, tpu=kernel, default=default)
+    return plain(q, k, v, bias=bias)
+
+
+def _dense(q, k, v, *, bias, scale):
+    wide = jnp.promote_types(q.dtype, jnp.float32)
+    logits = jnp.einsum("bnhd,bmhd->bhnm", q, k, preferred_element_type=wide) * scale
+    if bias is not None:
+        logits += bias.astype(wide)
     weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
-    y = jnp.einsum("bhnm,bmhe->bnhe", weights, v, preferred_element_type=f32)
+    y = jnp.einsum("bhnm,bmhe->bnhe", weights, v, preferred_element_type=wide)
     return y.astype(v.dtype)
 
 
-def _chunked(q, k, v, bias, scale, chunk):
-    b, n, heads, d = q.shape
-    count = -(-n // chunk)
-    pad = count * chunk - n
-
-    def split(x, axis):
-        """Chunks of `axis` to the front; the last one filled up with zeros."""
-        widths = [(0, pad if a == axis else 0) for a in range(x.ndim)]
-        x = jnp.pad(x, widths)
-        x = x.reshape(*x.shape[:axis], count, chunk, *x.shape[axis + 1 :])
-        return jnp.moveaxis(x, axis, 0)
-
-    @jax.checkpoint
-    def one(args):
-        q, bias = args
-        return _dense(q, k, v, bias, scale)
-
-    if bias is not None:
-        bias = bias.reshape((1,) * (4 - bias.ndim) + bias.shape)
-        bias = split(jnp.broadcast_to(bias, (*bias.shape[:2], n, k.shape[1])), 2)
-    y = jnp.moveaxis(lax.map(one, (split(q, 1), bias)), 0, 1)
-    return y.reshape(b, count * chunk, heads, v.shape[-1])[:, :n]
+def _cudnn(q, k, v, bias, scale):
+    d, e = q.shape[-1], v.shape[-1]
+    half = (jnp.bfloat16, jnp.float16)
+    if d != e or d % 8 or d > 256 or any(x.dtype not in half for x in (q, k, v)):
+        raise UserError(
+            f"cuDNN attention got heads of {d} and {e} channels in {q.dtype}; it takes"
+            " equal multiples of 8 up to 128 (256 on Hopper and later) in bfloat16 or"
+            " float16; use impl='chunked'"
+        )
+    try:
+        return jax.nn.dot_product_attention(
+            q, k, v, bias, scale=scale, implementation="cudnn"
+        )
+    except (RuntimeError, NotImplementedError, ValueError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(
+            f"cuDNN attention cannot be used here ({why}); use impl='chunked'"
+        ) from error

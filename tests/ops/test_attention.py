@@ -1,58 +1,178 @@
-"""Attention in chunks is attention; the non-local aggregates against their formulas."""
+"""Every implementation of attention computes the same sums, value and gradient."""
+
+import re
+from collections import Counter
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from stjax.errors import UserError
+from stjax.ops import splash
 from stjax.ops.attention import attention
-from stjax.ops.pairwise import aggregate
+from stjax.sharding.mesh import make_mesh
 
 
 def normal(*shape):
-    return np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32)
+    return np.random.default_rng(sum(shape)).standard_normal(shape)
 
 
-@pytest.mark.parametrize("bias_shape", [None, (3, 7, 5), (2, 1, 1, 5)])
-def test_chunks_equal_dense_in_value_and_gradient(bias_shape):
-    q, k, v = normal(2, 7, 3, 4), normal(2, 5, 3, 4), normal(2, 5, 3, 6)
-    bias = None if bias_shape is None else normal(*bias_shape)
+@partial(jax.jit, static_argnums=(0, 2))
+def with_gradient(impl, args, chunk=None):
+    """The output, and the gradient of a weighted sum of it in q, k, v and bias."""
 
-    @jax.jit
-    def run(q, k, v, bias):
-        def one(impl, chunk, *args):
-            y = attention(*args[:3], scale=0.5, bias=args[3], impl=impl, chunk=chunk)
-            return (y * jnp.sin(jnp.arange(6.0))).sum(), y
+    def one(*args):
+        y = attention(*args[:3], scale=0.5, bias=args[3], impl=impl, chunk=chunk)
+        return (y * jnp.sin(jnp.arange(y.size).reshape(y.shape))).sum(), y
 
-        def gradients(impl, chunk=None):
-            argnums = range(3 if bias is None else 4)
-            f = jax.grad(one, [n + 2 for n in argnums], has_aux=True)
-            return f(impl, chunk, q, k, v, bias)
+    argnums = range(3 if args[3] is None else 4)
+    return jax.grad(one, argnums, has_aux=True)(*args)
 
-        chunked = [gradients("chunked", n) for n in (1, 3, 7, 100)]
-        return gradients("dense"), [*chunked, gradients("auto")]
 
-    dense, others = run(q, k, v, bias)
-    logits = 0.5 * np.einsum("bnhd,bmhd->bhnm", q, k)
-    weights = np.exp(logits if bias is None else logits + bias)
+@pytest.mark.parametrize(
+    "bias_shape,chunk",
+    [(None, 3), (None, 100), ((3, 7, 5), 2), ((2, 1, 1, 5), 3), ((7, 1), 1)],
+)
+def test_chunks_equal_dense_in_value_and_gradient(bias_shape, chunk):
+    args = [normal(2, 7, 3, 4), normal(2, 5, 3, 4), normal(2, 5, 3, 6)]
+    args.append(None if bias_shape is None else normal(*bias_shape))
+    with jax.enable_x64(True):
+        dense = with_gradient("dense", args)
+        other = with_gradient("chunked", args, chunk)
+    logits = 0.5 * np.einsum("bnhd,bmhd->bhnm", *args[:2])
+    weights = np.exp(logits if args[3] is None else logits + args[3])
     weights /= weights.sum(-1, keepdims=True)
-    y = np.einsum("bhnm,bmhe->bnhe", weights, v)
-    np.testing.assert_allclose(dense[1], y, atol=1e-5)
-    for other in others:
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), other, dense
-        )
+    y = np.einsum("bhnm,bmhe->bnhe", weights, args[2])
+    np.testing.assert_allclose(dense[1], y, atol=1e-13)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), other, dense
+    )
 
 
-def test_auto_goes_in_chunks_when_the_logits_are_many():
-    def largest(n):
-        x = jax.ShapeDtypeStruct((1, n, 8, 16), jnp.float32)
-        jaxpr = jax.make_jaxpr(lambda x: attention(x, x, x))(x)
-        return "scan" in str(jaxpr) or "while" in str(jaxpr)
+def test_chunks_of_minus_infinity():
+    """A first chunk that a mask hides altogether leaves no NaN."""
+    q, k, v = normal(1, 3, 1, 4), normal(1, 4, 1, 4), normal(1, 4, 1, 2)
+    bias = np.array([-np.inf, -np.inf, 0.0, 1.0])
+    args = [jnp.asarray(x, jnp.float32) for x in (q, k, v, bias)]
+    dense, other = with_gradient("dense", args), with_gradient("chunked", args, 2)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), other, dense)
 
-    assert not largest(1024)  # 8 * 1024^2 logits
-    assert largest(2048)
+
+def test_chunks_in_bfloat16():
+    """As far from float32 as the dense form is: a few roundings of 2^-9."""
+    rng = np.random.default_rng(0)
+    q, k, v = (
+        jnp.asarray(rng.standard_normal((2, 50, 1, 8)), jnp.bfloat16) for _ in range(3)
+    )
+    exact = with_gradient("dense", [x.astype(jnp.float32) for x in (q, k, v)] + [None])
+    other = with_gradient("chunked", (q, k, v, None), 16)
+    for a, b in zip(jax.tree.leaves(other), jax.tree.leaves(exact), strict=True):
+        assert a.dtype == jnp.bfloat16
+        assert np.abs(np.float32(a) - b).max() < 0.01 * np.abs(b).max()
+
+
+def shapes_of(fn, *args):
+    """Every array in the jaxpr, the ones in its loops included."""
+    text = str(jax.make_jaxpr(fn)(*args))
+    return [
+        [int(n) for n in found.split(",")]
+        for found in re.findall(r"\w\[([\d,]+)\]", text)
+    ]
+
+
+def test_no_array_of_all_pairs_forward_or_backward():
+    q = jax.ShapeDtypeStruct((1, 12544, 1, 8), jnp.float32)
+    k = jax.ShapeDtypeStruct((1, 3136, 1, 8), jnp.float32)
+
+    def largest(impl):
+        def one(q, k):
+            return attention(q, k, k, impl=impl).sum()
+
+        return max(np.prod(s) for s in shapes_of(jax.grad(one, (0, 1)), q, k))
+
+    assert largest("dense") == 12544 * 3136
+    assert largest("chunked") <= 1024**2
+
+
+@pytest.mark.parametrize("n,loops", [(1024, False), (2048, True)])
+def test_auto_goes_in_chunks_when_the_logits_are_many(n, loops):
+    x = jax.ShapeDtypeStruct((1, n, 8, 16), jnp.float32)  # 8 n^2 logits, 2^24 at most
+    text = jax.jit(lambda x: attention(x, x, x)).lower(x).as_text()
+    assert ("while" in text) == loops
+
+
+def lowered(platform, n, m, d, dtype=jnp.float32, mesh=None, batch=8):
+    def one(q, k, v):
+        return attention(q, k, v).astype(jnp.float32).sum()
+
+    args = [jax.ShapeDtypeStruct((batch, length, 2, d), dtype) for length in (n, m, m)]
+    with jax.set_mesh(mesh or make_mesh(1, devices=jax.devices()[:1])):
+        traced = jax.jit(jax.value_and_grad(one, (0, 1, 2))).trace(*args)
+        return traced.lower(lowering_platforms=(platform,)).as_text()
+
+
+@pytest.mark.parametrize(
+    "n,m,d,kernel",
+    [
+        (1568, 1568, 64, True),  # stage 3 of UniFormer-S, 16 frames
+        (3136, 784, 256, True),  # res3 of I3D, 32 frames; neither length is of blocks
+        (784, 196, 512, False),  # res4: small
+        (3136, 784, 1024, False),  # Gaussian at res4: heads are too large
+        (2048, 2048, 16, False),  # or too small
+    ],
+)
+def test_auto_is_splash_where_lowered_for_a_tpu(n, m, d, kernel):
+    assert ("tpu_custom_call" in lowered("tpu", n, m, d)) == kernel
+    assert "tpu_custom_call" not in lowered("cpu", n, m, d)
+
+
+def test_splash_under_a_mesh_is_mapped_over_the_devices():
+    mesh = make_mesh(2, 2, 2)
+    text = lowered("tpu", 1568, 1568, 64, jnp.bfloat16, mesh)
+    calls = [line for line in text.splitlines() if "@tpu_custom_call" in line]
+    # The first call is the forward pass: 8 / (data 2, fsdp 2) clips, 1,568 / 2 queries
+    # in 7 blocks of 128, keys padded to 1,664.
+    assert "tensor<2x2x896x128xbf16>, tensor<2x2x1664x128xbf16>" in calls[0]
+    # A batch that cannot be split: chunked or dense, whatever the platform.
+    assert "tpu_custom_call" not in lowered("tpu", 1568, 1568, 64, mesh=mesh, batch=6)
+
+
+def test_splash_pads_at_most_an_eighth():
+    for length in (1024, 1568, 3136, 784, 12544, 3137):
+        block = splash._block(length)
+        assert -length % block <= max(length // 8, 127)
+    assert splash._block(12544) == 512 and splash._block(784) == 128
+
+
+def test_splash_interpreted(monkeypatch):
+    """The kernel on CPU, in Pallas' interpreter: padding of lengths and channels."""
+    from jax.experimental.pallas.ops.tpu import splash_attention as lib
+
+    make = lib.make_splash_mha
+    monkeypatch.setattr(
+        lib, "make_splash_mha", lambda *a, **kw: make(*a, interpret=True, **kw)
+    )
+    args = [normal(1, 150, 1, 32), normal(1, 140, 1, 32), normal(1, 140, 1, 40), None]
+    args[:3] = [jnp.asarray(x, jnp.float32) for x in args[:3]]
+    dense, other = with_gradient("dense", args), with_gradient("splash", args)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), other, dense)
+
+
+def test_chunked_keeps_the_batch_where_it_is():
+    mesh = make_mesh(8)
+    sharding = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+    x = jax.ShapeDtypeStruct((8, 100, 1, 8), jnp.float32, sharding=sharding)
+
+    def one(x):
+        return attention(x, x, x, impl="chunked", chunk=32)
+
+    gradient = jax.jit(jax.grad(lambda x: one(x).sum()))
+    text = gradient.lower(x).compile().as_text()
+    names = r"(all-gather|all-reduce|all-to-all|collective-permute)(?:-start)?\("
+    assert not Counter(re.findall(names, text))
 
 
 def test_softmax_is_float32_in_bfloat16():
@@ -60,32 +180,25 @@ def test_softmax_is_float32_in_bfloat16():
     q = jnp.full((1, 1, 1, 1), 256.0, jnp.bfloat16)
     k = jnp.array([1.0, 1.0078125], jnp.bfloat16).reshape(1, 2, 1, 1)
     v = jnp.array([0.0, 1.0], jnp.bfloat16).reshape(1, 2, 1, 1)
-    y = attention(q, k, v)
-    assert y.dtype == jnp.bfloat16
-    assert abs(float(y[0, 0, 0, 0]) - 1 / (1 + np.exp(-2.0))) < 0.004
+    for impl in ("dense", "chunked"):
+        y = attention(q, k, v, impl=impl)
+        assert y.dtype == jnp.bfloat16
+        assert abs(float(y[0, 0, 0, 0]) - 1 / (1 + np.exp(-2.0))) < 0.004
 
 
-def test_unknown_implementation():
-    x = jnp.zeros((1, 2, 1, 2))
-    with pytest.raises(ValueError, match="none of auto, dense, chunked"):
+def test_bad_arguments():
+    x = jnp.zeros((1, 2, 1, 64))
+    half = x.astype(jnp.bfloat16)
+    with pytest.raises(UserError, match="did you mean 'splash'"):
         attention(x, x, x, impl="flash")
-
-
-@pytest.mark.parametrize("n,d", [(3, 8), (40, 4)])  # either order of the products
-@pytest.mark.parametrize("pairwise", ["embedded_gaussian", "gaussian", "dot_product"])
-def test_aggregates(pairwise, n, d):
-    theta, phi, g = normal(2, n, d), normal(2, n + 1, d), normal(2, n + 1, d + 2)
-    y = aggregate(theta, phi, g, pairwise=pairwise, scale=0.3)
-    f = np.einsum("bnd,bmd->bnm", theta, phi)
-    if pairwise == "dot_product":
-        f /= n + 1
-    else:
-        f = np.exp(0.3 * f)
-        f /= f.sum(-1, keepdims=True)
-    np.testing.assert_allclose(y, f @ g, rtol=1e-4, atol=1e-5)
-
-
-def test_unknown_aggregate():
-    x = jnp.zeros((1, 2, 2))
-    with pytest.raises(UserError, match="did you mean 'gaussian'"):
-        aggregate(x, x, x, pairwise="gausian")
+    with pytest.raises(UserError, match="64 channels in float32; .* impl='chunked'"):
+        attention(x, x, x, impl="cudnn")
+    with pytest.raises(UserError, match="heads of 512"):
+        attention(*[jnp.zeros((1, 2, 1, 512), jnp.bfloat16)] * 3, impl="cudnn")
+    if jax.devices()[0].platform == "cpu":
+        with pytest.raises(UserError, match="cannot be used here .*cuDNN"):
+            attention(half, half, half, impl="cudnn")
+    with pytest.raises(UserError, match="no bias"):
+        attention(x, x, x, bias=jnp.zeros(2), impl="splash")
+    with pytest.raises(UserError, match="it takes 32 to 512"):
+        attention(*[x[..., :8]] * 3, impl="splash")

@@ -1,0 +1,126 @@
+"""JAX's splash attention kernel for TPUs, for any lengths and under a mesh."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.experimental.pallas.ops.tpu import splash_attention as splash_lib
+from jax.sharding import AxisType, PartitionSpec
+
+from stjax.errors import UserError
+
+LANES = 128
+BLOCKS = (512, 256, LANES)
+HEAD_SIZES = (32, 512)
+MIN_PAIRS = 2**20
+"""Queries x keys from which 'auto' prefers the kernel: 1,024 tokens among themselves."""
+
+
+def refusal(q: jax.Array, v: jax.Array, bias: jax.Array | None) -> str | None:
+    """Why the kernel cannot take these; None if it can."""
+    low, high = HEAD_SIZES
+    sizes = q.shape[-1], v.shape[-1]
+    if bias is not None:
+        return "it takes no bias"
+    if not all(low <= size <= high for size in sizes):
+        return f"heads of {sizes[0]} and {sizes[1]} channels; it takes {low} to {high}"
+    if q.dtype not in (jnp.float32, jnp.bfloat16):
+        return f"inputs are {q.dtype}; it takes float32 and bfloat16"
+    mesh = jax.sharding.get_abstract_mesh()
+    batch = math.prod(mesh.shape[axis] for axis in _batch_axes(mesh))
+    if q.shape[0] % batch:
+        return f"a batch of {q.shape[0]} cannot be split over {batch} devices"
+    return None
+
+
+def splash(q: jax.Array, k: jax.Array, v: jax.Array, scale: float) -> jax.Array:
+    """`stjax.ops.attention.attention` by the kernel; only a TPU can run it.
+
+    The kernel wants lengths that its blocks divide: queries and keys are padded, and
+    padded keys belong to another segment, which no query sees. Channels are padded to
+    full lanes with zeros. The scale goes into q, rounded to its dtype.
+
+    XLA cannot partition the kernel, so under a mesh (`jax.set_mesh`) it runs in a
+    `jax.shard_map`: the batch over ``data`` and ``fsdp``, and where they can be divided
+    the queries over ``space``, with all keys on each device.
+
+    Args:
+      q: [B, N, heads, d].
+      k: [B, M, heads, d].
+      v: [B, M, heads, e].
+      scale: of the logits.
+
+    Raises:
+      UserError: for what `refusal` tells.
+    """
+    why = refusal(q, v, None)
+    if why is not None:
+        raise UserError(f"splash attention: {why}; use impl='chunked'")
+    mesh = jax.sharding.get_abstract_mesh()
+    batch = _batch_axes(mesh)
+    space = "space" in _free_axes(mesh) and q.shape[1] % mesh.shape["space"] == 0
+
+    def local(q, k, v):
+        return _kernel(q, k, v, scale)
+
+    if math.prod(mesh.shape[axis] for axis in _free_axes(mesh)) == 1:
+        return local(q, k, v)
+    queries = PartitionSpec(batch or None, "space" if space else None)
+    keys = PartitionSpec(batch or None)
+    sharded = jax.shard_map(
+        local, in_specs=(queries, keys, keys), out_specs=queries, check_vma=False
+    )
+    return sharded(q, k, v)
+
+
+def _free_axes(mesh):
+    """Axes that no `jax.shard_map` around has taken."""
+    types = zip(mesh.axis_names, mesh.axis_types, strict=True)
+    return tuple(name for name, kind in types if kind != AxisType.Manual)
+
+
+def _batch_axes(mesh):
+    return tuple(axis for axis in ("data", "fsdp") if axis in _free_axes(mesh))
+
+
+def _block(length):
+    """The largest block whose padding adds at most an eighth to `length`."""
+    fits = [b for b in BLOCKS if -length % b <= length // 8]
+    return fits[0] if fits else LANES
+
+
+def _kernel(q, k, v, scale):
+    (_, n, heads, _), m, e = q.shape, k.shape[1], v.shape[-1]
+    rows, columns = _block(n), _block(m)
+    q = (q * scale).astype(k.dtype)
+    q, k, v = (
+        _pad(jnp.swapaxes(x, 1, 2), block)
+        for x, block in ((q, rows), (k, columns), (v, columns))
+    )
+    size = splash_lib.BlockSizes(
+        block_q=rows,
+        block_kv=columns,
+        block_q_dkv=rows,
+        block_kv_dkv=columns,
+        block_q_dq=rows,
+        block_kv_dq=columns,
+    )
+    mask = splash_lib.FullMask((q.shape[2], k.shape[2]))
+    kernel = splash_lib.make_splash_mha(
+        splash_lib.MultiHeadMask([mask] * heads),
+        head_shards=1,
+        q_seq_shards=1,
+        block_sizes=size,
+    )
+    segments = splash_lib.SegmentIds(
+        jnp.zeros(q.shape[2], jnp.int32),
+        (jnp.arange(k.shape[2]) >= m).astype(jnp.int32),
+    )
+    y = jax.vmap(lambda q, k, v: kernel(q, k, v, segments))(q, k, v)
+    return jnp.swapaxes(y[:, :, :n, :e], 1, 2).astype(v.dtype)
+
+
+def _pad(x, block):
+    """Zeros: positions up to whole blocks, channels up to whole lanes."""
+    widths = [(0, 0), (0, 0), (0, -x.shape[2] % block), (0, -x.shape[3] % LANES)]
+    return jnp.pad(x, widths)
