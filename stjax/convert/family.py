@@ -3,7 +3,6 @@
 import dataclasses
 import importlib
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 
 import flax.linen as nn
 import numpy as np
@@ -37,7 +36,6 @@ class Family:
       head: of a classifier, the key of the weight [classes, ...] of its last layer.
       projects: of other projects with the same model, what brings a state dict to
         their keys; the inverse of `adapt`.
-      clip_shape: of a recogniser, model -> the (T, H, W, C) of an input that suits it.
       optional: regular expression of keys that a sibling may lack, see
         `stjax.convert.inflate`.
     """
@@ -49,10 +47,10 @@ class Family:
     transposed: str = r"(?!)"
     adapt: Callable[[StateDict], StateDict] = same
     head: str | None = None
-    video_only: str = r"(?!)"
-    projects: Mapping[str, Callable[[StateDict], StateDict]] = MappingProxyType({})
+    projects: Mapping[str, Callable[[StateDict], StateDict]] = dataclasses.field(
+        default_factory=dict
+    )
     optional: str = r"(?!)"
-    clip_shape: Callable[[nn.Module], tuple[int, int, int, int]] | None = None
 
 
 # Module that defines a model -> module with its FAMILY (or FAMILIES by class).

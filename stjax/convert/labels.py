@@ -11,11 +11,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import flax
-import jax
+import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
-from stjax.convert.rules import flatten
 from stjax.errors import UserError
 
 _NUMBER = re.compile(r"\d+")
@@ -108,7 +107,7 @@ def remap_head(
         the model nor each other.
     """
     order = np.array(label_order(model_labels, wanted_labels))
-    flat = flatten(variables)
+    flat = flatten_dict(variables)
     paths = [("params", *head.split("/"), leaf) for leaf in ("kernel", "bias")]
     if paths[0] not in flat:
         raise UserError(f"the model has no layer {head!r} with a kernel")
@@ -120,8 +119,8 @@ def remap_head(
         )
     for path in paths:
         if path in flat:
-            flat[path] = jax.numpy.asarray(flat[path])[..., order]
-    return flax.traverse_util.unflatten_dict(flat)
+            flat[path] = jnp.asarray(flat[path])[..., order]
+    return unflatten_dict(flat)
 
 
 def _from_json(text: str) -> list[tuple[int, str]]:

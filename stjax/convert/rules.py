@@ -68,17 +68,17 @@ def from_torch(
             continue
         left -= {key, *_aliases(key, family)}
         value = to_flax(np.asarray(state[key]), path, key, leaf.ndim, family)
+        if leaf.ndim == 5 > value.ndim and not partial:
+            raise UserError(
+                "these are weights for images; start from them with train.init_from,"
+                " or stjax.convert.inflate.inflate(model, state_dict)"
+            )
         if value.shape != leaf.shape:
             wrong.append(f"{key} {tuple(state[key].shape)} for {leaf.shape}")
         flat[path] = jnp.asarray(value, leaf.dtype)
-    problems = {"left over": sorted(left)}
-    if not partial:
-        problems = {"missing": missing, **problems, "wrong shape": wrong}
-    told = [f"{what}: {_some(names)}" for what, names in problems.items() if names]
-    if told:
-        raise UserError(
-            f"the checkpoint does not fit {type(model).__name__}; {'; '.join(told)}"
-        )
+    if partial:
+        missing, wrong = [], []
+    check_fit(model, missing, left, wrong)
     return flax.traverse_util.unflatten_dict(flat)
 
 
@@ -137,13 +137,13 @@ def _check_classes(model, state, family):
         got = state[family.head].shape[0]
         if got != model.num_classes:
             raise UserError(
-                f"the checkpoint has {got} classes, the model {model.num_classes}; set "
-                f"model.num_classes={got}, or start from it with train.init_from, which "
-                "replaces the head"
+                f"the checkpoint has {got} classes, the model has {model.num_classes}; "
+                f"set model.num_classes={got}, or start training from it with "
+                "train.init_from, which replaces the head"
             )
 
 
-def described(
+def check_fit(
     model: nn.Module, missing: list[str], left: set[str], wrong: list[str]
 ) -> None:
     """Raises UserError if there are keys missing, left over or of the wrong shape."""

@@ -7,7 +7,6 @@ epsilon 1e-5; here it is the authors' 1e-6 inside blocks.
 """
 
 import flax.linen as nn
-import numpy as np
 
 from stjax.convert.family import Family, StateDict
 from stjax.errors import UserError
@@ -41,11 +40,6 @@ def _input_shape(model: nn.Module, state: StateDict) -> tuple[int, int, int, int
         raise UserError(
             "not a UniFormer checkpoint: it has no patch_embed1.proj.weight"
         )
-    if np.ndim(stem) == 4:
-        raise UserError(
-            "these are UniFormer's weights for images; start from them with "
-            "train.init_from, or stjax.convert.inflate.inflate(model, state_dict)"
-        )
     # Any size does: no weight depends on it.
     return 2, 32, 32, stem.shape[1]
 
@@ -53,6 +47,8 @@ def _input_shape(model: nn.Module, state: StateDict) -> tuple[int, int, int, int
 FAMILY = Family(
     input_shape=_input_shape,
     adapt=from_mmaction2,
+    projects={"mmaction2": to_mmaction2},
     head="head.weight",
-    video_only=r"\.t_(norm|attn)\.",
+    optional=r"\.t_(norm|attn)\.",
+    clip_shape=lambda model: (2, 32, 32, 3),
 )
