@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stjax.convert.family import StateDict, family_of
-from stjax.convert.rules import clean, described, flatten, to_flax, torch_key
+from stjax.convert.rules import check_fit, clean, flatten, to_flax, torch_key
 
 
 def inflate(
@@ -44,7 +44,7 @@ def inflate(
     """
     family = family_of(model)
     state = family.adapt(clean(state_dict))
-    clip = jnp.zeros((1, *family.clip_shape(model)))
+    clip = jnp.zeros((1, *family.input_shape(model, state)))
     abstract = flatten(jax.eval_shape(lambda: model.init(jax.random.key(0), clip)))
     head = (family.head or "").rpartition(".")[0] + "."
     left = {k for k in state if not re.search(family.ignored, k)}
@@ -68,7 +68,7 @@ def inflate(
     if any(path in new for path in abstract if torch_key(path, family) == family.head):
         # A bias of a head that is not taken is not either.
         new |= {p for p in abstract if torch_key(p, family).startswith(head)}
-    described(model, missing, {k for k in left if not k.startswith(head)}, wrong)
+    check_fit(model, missing, {k for k in left if not k.startswith(head)}, wrong)
 
     if partial:
         kept = {path: value for path, value in flat.items() if path not in new}

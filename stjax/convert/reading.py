@@ -29,7 +29,7 @@ _DTYPES = {
     "BoolStorage": np.bool_,
 }
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-_WRAPPERS = ("state_dict", "model_state", "model", "module")
+_WRAPPERS = ("state_dict", "model_state", "model", "module", "blobs")
 
 
 def read_file(path: str | Path) -> dict[str, np.ndarray]:
