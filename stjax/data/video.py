@@ -29,6 +29,7 @@ class VideoIndex:
       length: frames.
       keys: [K, 2] of each key frame: its pts, and the time to seek to.
       size: (height, width).
+      rate: frames a second on average; None where the container does not tell.
     """
 
     path: str
@@ -36,6 +37,7 @@ class VideoIndex:
     length: int
     keys: np.ndarray
     size: tuple[int, int]
+    rate: float | None = None
 
 
 def index_video(path: str | Path) -> VideoIndex:
@@ -48,6 +50,7 @@ def index_video(path: str | Path) -> VideoIndex:
         if not container.streams.video:
             raise OSError("it has no video stream")
         stream = container.streams.video[0]
+        rate = float(stream.average_rate) if stream.average_rate else None
         seekable = _SEEKABLE & set(container.format.name.split(","))
         packets = [
             (p.pts, p.dts, p.is_keyframe)
@@ -62,7 +65,8 @@ def index_video(path: str | Path) -> VideoIndex:
         size = first.height, first.width
         if not seekable or None in pts or len(set(pts)) != len(pts):
             length = 1 + sum(1 for _ in container.decode(video=0))
-            return VideoIndex(str(path), None, length, np.zeros((0, 2), np.int64), size)
+            keys = np.zeros((0, 2), np.int64)
+            return VideoIndex(str(path), None, length, keys, size, rate)
     # With frames that are displayed in another order than they are stored, a demuxer
     # may seek by either of the two times: the earlier one never overshoots.
     keys = sorted(
@@ -70,7 +74,7 @@ def index_video(path: str | Path) -> VideoIndex:
     )
     times = np.sort(np.asarray(pts, np.int64))
     keys = np.asarray(keys, np.int64).reshape(-1, 2)
-    return VideoIndex(str(path), times, len(pts), keys, size)
+    return VideoIndex(str(path), times, len(pts), keys, size, rate)
 
 
 def _starts(index: VideoIndex, first: int) -> list[int | None]:

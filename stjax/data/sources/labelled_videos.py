@@ -1,13 +1,14 @@
-"""Labelled videos: files or folders of frames, in the formats of the known data sets."""
+"""Labelled videos: files or folders of frames, in the formats of known data sets."""
 
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from stjax.data.footage import open_footage
-from stjax.data.labelled import View
-from stjax.data.lists import read_list
-from stjax.data.reading import existing
+from stjax.data.labelled import Views, label_spec, make_views, target
+from stjax.data.lists import Request, read_list
+from stjax.data.reading import Skips, existing
+from stjax.data.sampling import Sampling
 
 
 class LabelledVideos:
@@ -33,8 +34,9 @@ class LabelledVideos:
         frame_pattern: str | None = None,
         labels: str | None = None,
         num_classes: int | None = None,
+        multi_label: bool | None = None,
         fold: int = 1,
-        fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+        fractions: Sequence[float] = (0.8, 0.1, 0.1),
         skip_unreadable: bool = False,
         t_in: int = 16,
         frame_step: int = 4,
@@ -42,15 +44,15 @@ class LabelledVideos:
         fps: float | None = None,
         size: int = 224,
         test_size: int | None = None,
-        jitter: tuple[int, int] | None = None,
-        augment: dict | None = None,
+        test_short_side: int | None = None,
+        augment: Mapping | None = None,
         repeats: int = 1,
         clips: int = 1,
         crops: int = 1,
         aggregate: str = "softmax",
         reverse_channels: bool = False,
-        mean: tuple[float, ...] | None = None,
-        std: tuple[float, ...] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
     ):
         """Reads the list and looks whether its videos are there; opens none.
 
@@ -69,6 +71,8 @@ class LabelledVideos:
             model's outputs. Needed where the list has numbers only; where it has names
             it sets their order (as `stjax.convert` does for weights).
           num_classes: how many there are, where neither list nor ``labels`` tells.
+          multi_label: whether a video has any number of classes; None: as the format
+            says.
           fold: which of the three official splits of UCF101 and HMDB51.
           fractions: training, validation and test part of ``format="folders"`` without
             folders of splits.
@@ -80,11 +84,10 @@ class LabelledVideos:
           sampling: which frames, one of `stjax.data.sampling.SAMPLINGS`.
           fps: frames a second in which ``frame_step`` counts; None: those of the video.
           size: side of a training crop.
-          test_size: side of the other crops, and length of the shorter side they are
-            cut from; None: ``size``.
-          jitter: range of the shorter side that a training crop is cut from, instead of
-            a random part of the frame: (256, 320) in the non-local networks' paper.
-          augment: further keywords of `stjax.data.spatial.TrainTransform`.
+          test_size: side of the other crops; None: ``size``.
+          test_short_side: of the frames that these are cut from; None: their side.
+          augment: keywords of `stjax.data.spatial.TrainTransform`: ``jitter``,
+            ``flip``, ``rand_augment`` ...
           repeats: views of a training clip (repeated augmentation).
           clips: places in time in evaluation.
           crops: places in space in evaluation: 1 (the middle) or 3.
@@ -97,3 +100,68 @@ class LabelledVideos:
         Raises:
           UserError: for a missing or broken list and, unless skipped, missing videos.
         """
+        named = {"train": train_list, "validation": validation_list, "test": test_list}
+        request = Request(
+            existing(path, "data.path"),
+            split,
+            {s: str(file) for s, file in named.items() if file is not None},
+            prefix,
+            fold,
+            tuple(fractions),
+        )
+        self._skips = Skips(skip_unreadable)
+        listing, self._root = read_list(
+            format,
+            request,
+            labels=labels,
+            num_classes=num_classes,
+            multi_label=multi_label,
+            skips=self._skips,
+        )
+        self._skips.report()
+        self._items, self._pattern = listing.items, frame_pattern
+        self._views: Views = make_views(
+            split == "train",
+            Sampling(sampling, t_in, frame_step, fps),
+            size=size,
+            test_size=test_size,
+            test_short_side=test_short_side,
+            augment=augment,
+            repeats=repeats,
+            clips=clips,
+            crops=crops,
+            reverse=reverse_channels,
+        )
+        self.spec = label_spec(
+            self._views,
+            listing.classes,
+            multi_label=listing.multi_label,
+            aggregate=aggregate,
+            mean=mean,
+            std=std,
+        )
+        # A training clip has the classes of its own frames, if the list tells.
+        self._by_span = split == "train"
+
+    @property
+    def skipped(self) -> list[str]:
+        """Videos that were left out."""
+        return self._skips.names
+
+    @property
+    def names(self) -> list[str]:
+        """The videos, relative to their folder, in the order of the clips."""
+        return [item.path for item in self._items]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def clip(self, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """See `stjax.data.base.Source`."""
+        item = self._items[index]
+        footage = open_footage(self._root, item, self._pattern)
+        views, span = self._views.take(footage, rng)
+        classes = target(
+            item, len(self.spec.classes), span if self._by_span else None, footage.rate
+        )
+        return {"input": views, "target": classes}
