@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "create_model": "stjax.models.registry:create_model",
     "list_models": "stjax.models.registry:list_models",
-    "load": "stjax.prediction:load",
+    "load": "stjax.loading:load",
     "train": "stjax.training.loop:train",
     "evaluate": "stjax.evaluation:evaluate",
     "losses": "stjax.losses",

@@ -35,7 +35,7 @@ def predict(
       variable: of a NetCDF or Zarr file that has other names than the training data:
         one, or several with commas between.
     """
-    from stjax.prediction import load
+    from stjax.loading import load
 
     if gridfiles.is_grid(input):
         _predict_grid(workdir, input, output, frames, step, variable)
@@ -55,7 +55,7 @@ def predict(
 
 
 def _predict_grid(workdir, input, output, frames, step, variable) -> None:
-    from stjax.prediction import load
+    from stjax.loading import load
     from stjax.training.workdir import description
 
     data = description(workdir)[0].data

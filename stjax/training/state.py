@@ -9,7 +9,7 @@ from flax import struct
 from stjax.data.base import Spec
 from stjax.models.registry import create_model, model_fields
 from stjax.optim import Optimizer, OptimizerState
-from stjax.sharding.mesh import replicated
+from stjax.sharding.rules import parameter_shardings
 from stjax.tasks import task_of
 from stjax.training import ema
 
@@ -88,8 +88,8 @@ def create_state(variables: dict, tx: Optimizer, average: bool = False) -> Train
 
 
 def state_shardings(abstract: TrainState, mesh: jax.sharding.Mesh) -> TrainState:
-    """Where each array of the state lies: all on every device."""
-    return jax.tree.map(lambda _: replicated(mesh), abstract)
+    """Where each array of the state lies, by `stjax.sharding.rules`."""
+    return parameter_shardings(abstract, mesh)
 
 
 def placed(abstract, shardings):
