@@ -50,5 +50,4 @@ FAMILY = Family(
     projects={"mmaction2": to_mmaction2},
     head="head.weight",
     optional=r"\.t_(norm|attn)\.",
-    clip_shape=lambda model: (2, 32, 32, 3),
 )
