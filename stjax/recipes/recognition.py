@@ -11,16 +11,16 @@ from stjax import recipes
 DATASETS = {
     "kinetics400": ("kinetics", 400),
     "kinetics600": ("kinetics", 600),
-    "ssv1": ("ssv1", 174),
-    "ssv2": ("ssv2", 174),
+    "ssv1": ("something_v1", 174),
+    "ssv2": ("something_v2", 174),
     "ucf101": ("ucf101", 101),
     "hmdb51": ("hmdb51", 51),
     "charades": ("charades", 157),
 }
 
 # Fields of `model` in a miniature, where the model has them.
-_SMALL = {
-    "width": 4,
+_SMALL = {"width": 4, "window": 1}
+_SMALL_UNIFORMER = {
     "depth": (1, 1, 2, 1),
     "embed_dim": (8, 16, 32, 64),
     "head_dim": 16,
@@ -31,48 +31,56 @@ MINIATURE_CLASSES = 2
 def dataset(config: ConfigDict, name: str) -> None:
     """Fills in where clips and labels come from, and how they are scored.
 
+    Videos that are missing (Kinetics loses some every year) are left out and named;
+    damaged ones are replaced.
+
     Args:
-      config: unlocked, with its model.
+      config: unlocked.
       name: a key of `DATASETS`.
     """
     form, classes = DATASETS[name]
-    config.data.update(source="labelled_videos", format=form, bad="replace")
-    config.model.num_classes = classes
-    config.loss.name = "cross_entropy"
-    config.metrics = ("top1", "top5")
-    if name == "charades":
-        config.model.multi_label = True
-        config.loss.name = "sigmoid"
-        config.metrics = ("map",)
+    config.data.update(
+        source="labelled_videos",
+        format=form,
+        num_classes=classes,
+        skip_unreadable=True,
+        bad="replace",
+    )
+    multi_label = name == "charades"
+    config.loss.name = "sigmoid" if multi_label else "cross_entropy"
+    config.metrics = ("map",) if multi_label else ("top1", "top5")
 
 
 def sampling(
     config: ConfigDict,
     frames: int,
     step: int | None = None,
+    how: str = "dense",
     *,
     size: int = 224,
     test_size: int = 256,
     clips: int = 10,
     crops: int = 3,
     aggregate: str = "softmax",
+    **augment: object,
 ) -> None:
     """Fills in which frames a view has and how many views are tested.
 
     Args:
       config: unlocked.
       frames: of a view.
-      step: frames from one to the next (dense sampling); None: one frame from each of
-        `frames` segments of the whole video (uniform, TSN).
+      step: frames of the video from one to the next; uniform sampling has none.
+      how: a name in `stjax.data.sampling.SAMPLINGS`.
       size: side of a training crop.
       test_size: side of a test crop, and the short side of test frames.
       clips: in time, evenly spaced.
       crops: in space: 1 (centre) or 3 (left, centre, right).
       aggregate: see `stjax.data.base.LabelSpec`.
+      **augment: of training clips, fields of `stjax.data.spatial.TrainTransform`.
     """
     config.data.update(
         t_in=frames,
-        sampling="uniform" if step is None else "dense",
+        sampling=how,
         size=size,
         test_size=test_size,
         clips=clips,
@@ -82,12 +90,11 @@ def sampling(
     )
     if step is not None:
         config.data.frame_step = step
+    config.data.augment = ConfigDict(augment)
 
 
 def training(config: ConfigDict, batch: int, **optim: object) -> None:
     """Fills in the batch, over all devices, and the optimizer.
-
-    Norm scales, layer scales and biases are not decayed.
 
     Args:
       config: unlocked.
@@ -95,19 +102,27 @@ def training(config: ConfigDict, batch: int, **optim: object) -> None:
       **optim: fields of `stjax.optim.create_optimizer`.
     """
     config.data.batch = batch
-    config.optim.update(decay_1d=False, **optim)
+    config.optim.update(**optim)
 
 
 def shrink(config: ConfigDict) -> None:
     """Turns a config into a miniature: batch 2, 32-pixel frames, few widths."""
-    for field, value in _SMALL.items():
-        if field in config.model:
-            config.model[field] = value
-    config.model.num_classes = MINIATURE_CLASSES
+    uniformer = config.model.name.startswith("uniformer")
+    config.model.update(_SMALL_UNIFORMER if uniformer else _SMALL)
+    frames = 8 * config.model.get("temporal_groups", 1)
     config.data.update(
-        t_in=4, size=32, test_size=32, clips=2, crops=1, batch=2, workers=0
+        t_in=frames,
+        size=32,
+        test_size=32,
+        clips=2 if config.data.clips > 1 else 1,
+        crops=1,
+        num_classes=MINIATURE_CLASSES,
+        batch=2,
+        workers=0,
     )
-    config.train.update(steps=1, eval_every=1, init_from=None)
+    if config.data.augment.get("jitter"):
+        config.data.augment.jitter = (36, 45)
+    config.train.update(steps=1, eval_every=1, init_from=None, precise_bn=None)
     config.mesh.data = 1
 
 
