@@ -19,7 +19,7 @@ class Reduction:
       conv: stride of the convolution in time.
       pool: window and stride of the 3x3 max-pool in time.
       pad: padding of that pool in time and in space.
-      after: frames that the max-pool after res2 spans; its stride is 2.
+      after: frames that the max-pool after res2 spans, its stride being 2; 1: none.
     """
 
     conv: int
@@ -33,10 +33,12 @@ STEMS = {
     "paper": Reduction(2, (3, 2), (1, 1), 3),
     "caffe2": Reduction(1, (1, 1), (0, 0), 2),
     "caffe2_long": Reduction(2, (2, 2), (0, 0), 2),
+    "slowfast_nopool": Reduction(1, (1, 1), (0, 1), 1),
     "mmaction2": Reduction(2, (1, 2), (0, 1), 2),
 }
 """PySlowFast; Table 1 of the paper; video-nonlocal-net's ``resnet_video`` (8x8, 32x4)
-and ``resnet_video_org`` (32x2, 128x1); mmaction2. Weights fit all of them."""
+and ``resnet_video_org`` (32x2, 128x1); PySlowFast's C2D without a pool in time;
+mmaction2. Weights fit all of them."""
 
 
 class Stem(nn.Module):
@@ -65,7 +67,8 @@ class Stem(nn.Module):
         """
         how = STEMS[self.stem]
         frames = range(1, 99)
-        least = next(t for t in frames if _frames(t, how) >= (how.after != 3) + 1)
+        before_pool2 = 2 if how.after == 2 else 1  # 3 is padded
+        least = next(t for t in frames if _frames(t, how) >= before_pool2)
         if x.shape[1] < least or min(x.shape[2:4]) < 32:
             raise UserError(
                 f"clips need at least {least} frames of 32x32 with stem "
@@ -86,8 +89,10 @@ class Stem(nn.Module):
 
 
 def pool2(x: jax.Array, stem: str) -> jax.Array:
-    """Halves the frames after res2."""
+    """Halves the frames after res2, with most stems."""
     window = STEMS[stem].after
+    if window == 1:
+        return x
     pad = window // 2 if window % 2 else 0
     return nn.max_pool(x, (window, 1, 1), (2, 1, 1), [(pad, pad), (0, 0), (0, 0)])
 
