@@ -15,7 +15,7 @@ data.path and train.init_from: as in nonlocal/kinetics.
 
 from ml_collections import ConfigDict
 
-from stjax.configs.nonlocal.kinetics import published
+from stjax.recipes.non_local import published
 from stjax.recipes.recognition import recipe
 
 _ONE = {"name": "c2d_r50", "non_local": 1}
