@@ -2,7 +2,7 @@
 
 A record is its length (8 bytes), a checksum (4), the message, a checksum (4). An
 Example is a map from names to lists of bytes, floats or integers, in the protocol
-buffer wire format; only bytes are read here.
+buffer wire format; bytes and integers are read here.
 """
 
 import os
@@ -78,3 +78,35 @@ def example_bytes(message: bytes) -> dict[str, bytes]:
     except (IndexError, KeyError, UnicodeDecodeError) as error:
         raise ValueError(f"not a tf.train.Example: {error!r}") from error
     return found
+
+
+def example_lists(message: bytes) -> dict[str, list[memoryview] | list[int]]:
+    """All bytes values or integers of each feature of a tf.train.Example.
+
+    Raises:
+      ValueError: if it is not such a message.
+    """
+    found = {}
+    try:
+        for _, features in _fields(memoryview(message)):
+            for _, entry in _fields(features):
+                parts = dict(_fields(entry))  # 1: the name, 2: the feature
+                for kind, values in _fields(parts[2]):
+                    name = bytes(parts[1]).decode()
+                    if kind == 1:
+                        found[name] = [value for _, value in _fields(values)]
+                    elif kind == 3:
+                        found[name] = _integers(values)
+    except (IndexError, KeyError, UnicodeDecodeError) as error:
+        raise ValueError(f"not a tf.train.Example: {error!r}") from error
+    return found
+
+
+def _integers(values: memoryview) -> list[int]:
+    """Those of an Int64List, whose writers pack them into one field."""
+    integers, k = [], 0
+    packed = b"".join(bytes(content) for _, content in _fields(values))
+    while k < len(packed):
+        value, k = _varint(memoryview(packed), k)
+        integers.append(value)
+    return integers

@@ -34,6 +34,7 @@ SOURCES = {
     "sevir": "sevir:Sevir",
     "taxibj": "taxibj:TaxiBJ",
     "tfds": "tfds:Tfds",
+    "tfds_videos": "tfds_videos:TfdsVideos",
     "weatherbench": "weatherbench:WeatherBench",
 }
 
