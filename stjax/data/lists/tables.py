@@ -11,12 +11,13 @@ def _fields(line: str, separator: str) -> list[str]:
     if separator == ",":
         return next(csv.reader([line], skipinitialspace=True))
     fields = line.strip().split(separator)
-    if separator == " " and len(fields) > 2:
-        # A path may have spaces; only a number is a label or a frame count.
-        counts = 2 if len(fields) == 3 and fields[1].isdigit() else 1
-        tail = fields[-counts:] if fields[-1].isdigit() else []
-        return [" ".join(fields[: len(fields) - len(tail)]), *tail]
-    return fields
+    if separator != " " or len(fields) < 3 or not fields[-1].isdigit():
+        return fields
+    # A path may have spaces: what is left of the numbers.
+    *path, label = fields
+    if path[-1].isdigit() and (len(path) == 2 or path[-2].lower().endswith(VIDEOS)):
+        path = path[:-1]
+    return [" ".join(path), label]
 
 
 def kinetics(request: Request) -> Listing:
