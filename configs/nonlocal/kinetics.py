@@ -12,8 +12,8 @@ clip      C2D                     I3D
 ========  ======================  ======================
 
 (frames x step; the paper's Tables 2c, 2f and 2g have ResNet-101 too, up to 77.7/93.3
-for I3D of 128 frames with 5 blocks.) Not the paper's Table 1 but the released code's stems,
-and its scaled softmax and pooling before the projections.
+for I3D of 128 frames with 5 blocks.) These are the released code's stems, not the
+paper's Table 1, its scaled softmax and its pooling before the projections.
 
 data.path: a folder with train.csv and val.csv (lines ``path label``). train.init_from:
 clips of 32x2 and 8x8 start from a ResNet for ImageNet (torchvision's, a .pth file, is
