@@ -1,0 +1,108 @@
+"""From a config and a topology to a `Report`."""
+
+import re
+import time
+
+import jax
+import ml_collections
+
+from stjax.aot import hlo, programs, targets
+from stjax.aot.layers import profile
+from stjax.aot.report import Report
+from stjax.macs import count_macs
+
+_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "": 1}
+
+
+def compile_config(
+    config: ml_collections.ConfigDict,
+    topology: targets.Topology | str,
+    kind: str = "train",
+    text: str | None = None,
+) -> Report:
+    """Compiles a program of a config for devices that need not be there.
+
+    Args:
+      config: of a training; ``data.batch`` are clips over all devices.
+      topology: or its name, see `stjax.aot.parse_topology`.
+      kind: ``"train"`` or ``"predict"``, see `stjax.aot.programs.program`.
+      text: file for the optimised program, or None.
+
+    Returns:
+      The report; a program that does not fit is a report too.
+
+    Raises:
+      UserError: no such topology, its compiler is not installed, or the config does
+        not suit it.
+    """
+    if isinstance(topology, str):
+        topology = targets.parse_topology(topology)
+    devices = targets.devices(topology)
+    program = programs.program(config, kind, devices)
+    macs = count_macs(program.function, *program.arguments)
+    report = Report(
+        config=config.name,
+        topology=topology.name,
+        kind=kind,
+        dtype=config.dtype,
+        devices=len(devices),
+        clips=program.clips,
+        epoch=programs.clips_of_an_epoch(config),
+        parameters=program.parameters,
+        resident=program.resident,
+        hbm=topology.chip.hbm,
+        flops=2 * macs / len(devices),
+    )
+    start = time.perf_counter()
+    try:
+        compiled = program.lower().compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        found = {"problem": problem(str(error)), "peak": needed(str(error))}
+    else:
+        found = _facts(compiled, text)
+    seconds = time.perf_counter() - start
+    return Report(**{**vars(report), **found, "compile_seconds": seconds})
+
+
+def _facts(compiled: jax.stages.Compiled, file: str | None) -> dict:
+    memory, text = compiled.memory_analysis(), compiled.as_text()
+    if file:
+        with open(file, "w") as out:
+            out.write(text)
+    program = hlo.parse(text)
+    cost = compiled.cost_analysis() or {}
+    layers = profile(program)
+    moved = cost.get("bytes accessed")
+    outputs = memory.output_size_in_bytes - memory.alias_size_in_bytes
+    arguments = memory.argument_size_in_bytes + memory.generated_code_size_in_bytes
+    return {
+        "temporary": memory.temp_size_in_bytes,
+        "peak": arguments + outputs + memory.temp_size_in_bytes,
+        "moved": hlo.moved(program) if moved is None else moved,
+        "moved_by": "text" if moved is None else "compiler",
+        "collectives": hlo.collectives(program),
+        "cycles": sum(layers.values()) or None,
+        "layers": layers,
+        "unknown_loops": program.unknown_loops,
+        "kernels": hlo.kernels(program),
+    }
+
+
+def problem(message: str) -> str:
+    """The sentence of an out-of-memory message that tells the sizes."""
+    text = " ".join(message.split()).partition("RESOURCE_EXHAUSTED: ")[2]
+    return re.split(r"(?<=[\w)])\. |Program hbm requirement", text)[0].strip(" .")
+
+
+def needed(message: str) -> int | None:
+    """Bytes that a program asks for, from the compiler's out-of-memory message."""
+    for words in (
+        r"Used ([\d.]+)([KMGT]?)i?B? of",
+        r"temporaries \(([\d.]+)([KMGT]?)i?B?\)",
+        r"allocat\w+ ([\d.]+)\s*([KMGT]?)i?B",
+    ):
+        if found := re.search(words, message):
+            return int(float(found[1]) * _UNITS[found[2]])
+    return None

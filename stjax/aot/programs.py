@@ -1,0 +1,172 @@
+"""The programs of a config, lowered for devices that need not be there.
+
+The training step is that of `stjax.training`, with the same sharding of state and
+batch; only the arrays are shapes, and no data file is opened where the data set is
+known.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+from flax import linen as nn
+
+from stjax.aot.specs import clips_of_an_epoch, spec_of
+from stjax.data.base import LabelSpec, Spec
+from stjax.optim import create_optimizer
+from stjax.sharding.mesh import batch_sharding, make_mesh, replicated
+from stjax.tasks import normalise, task_of
+from stjax.training import inputs
+from stjax.training.state import (
+    build_model,
+    create_state,
+    init_variables,
+    placed,
+    state_shardings,
+)
+from stjax.training.step import TrainStep
+
+_UNKNOWN_CLIPS = 10_000  # of an epoch; only the schedule depends on it
+
+KINDS = ("train", "predict")
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A function and the abstract arrays it is called with, on a mesh.
+
+    Attributes:
+      function: to be jitted with ``options``.
+      arguments: trees of `jax.ShapeDtypeStruct`, with shardings.
+      options: of `jax.jit`.
+      mesh: of devices.
+      clips: of a batch, over all devices.
+      parameters: how many there are.
+      trees: parts of the arguments by name, to be measured.
+    """
+
+    function: Callable
+    arguments: tuple
+    options: dict
+    mesh: jax.sharding.Mesh
+    clips: int
+    parameters: int
+    trees: dict[str, object]
+
+    def lower(self) -> jax.stages.Lowered:
+        """For the devices of the mesh."""
+        with jax.set_mesh(self.mesh):
+            return jax.jit(self.function, **self.options).lower(*self.arguments)
+
+    @property
+    def resident(self) -> dict[str, int]:
+        """Bytes of each of ``trees`` on one device."""
+        return {name: _bytes_on_one(tree) for name, tree in self.trees.items()}
+
+
+def program(
+    config: ml_collections.ConfigDict, kind: str, devices: Sequence[jax.Device]
+) -> Program:
+    """A program of a config.
+
+    Args:
+      config: of a training.
+      kind: ``"train"``, a training step; ``"predict"``, predictions or class scores
+        of a batch of raw clips.
+      devices: all of them are used, as ``config.mesh`` says.
+
+    Raises:
+      UserError: the config does not fit the devices, or its data are not known.
+    """
+    mesh = make_mesh(**config.mesh, devices=devices)
+    return (_train if kind == "train" else _predict)(config, mesh)
+
+
+def _train(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> Program:
+    spec = spec_of(config)
+    clips = clips_of_an_epoch(config) or _UNKNOWN_CLIPS
+    batch = config.data.batch
+    steps, epoch = inputs.length(config, max(clips, batch))
+    model = build_model(config, spec)
+    optim = config.optim.to_dict()
+    optim["freeze"] = (*(optim.get("freeze") or ()), *getattr(model, "frozen", ()))
+    tx = create_optimizer(**optim, total_steps=steps, steps_per_epoch=epoch)
+    objective = task_of(spec).Objective.create(config, model, spec)
+    step = TrainStep(objective, tx, config.seed, config.train.ema)
+
+    def fresh():
+        variables = init_variables(model, spec, config.seed)
+        return create_state(variables, tx, config.train.ema is not None)
+
+    state = jax.eval_shape(fresh)
+    shardings = state_shardings(state, mesh)
+    state = placed(state, shardings)
+    arrays = _batch(spec, batch, mesh, config.data.nan == "mask")
+    return Program(
+        function=step.__call__,
+        arguments=(state, arrays),
+        options={"donate_argnums": 0, "out_shardings": (shardings, replicated(mesh))},
+        mesh=mesh,
+        clips=batch,
+        parameters=_size(state.params),
+        trees={
+            "parameters": (state.params, state.collections, state.ema),
+            "optimizer": state.opt_state,
+            "batch": arrays,
+        },
+    )
+
+
+def _predict(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> Program:
+    trained, spec = spec_of(config), spec_of(config, train=False)
+    model = build_model(config, trained)
+    variables = jax.eval_shape(lambda: init_variables(model, trained, config.seed))
+    variables = placed(variables, jax.tree.map(lambda _: replicated(mesh), variables))
+    x = _batch(spec, config.data.batch, mesh, False)["input"]
+    return Program(
+        function=functools.partial(_forward, model, spec),
+        arguments=(variables, x),
+        options={},
+        mesh=mesh,
+        clips=config.data.batch,
+        parameters=_size(variables["params"]),
+        trees={"parameters": variables, "batch": x},
+    )
+
+
+def _forward(model: nn.Module, spec: Spec, variables: dict, x: jax.Array) -> jax.Array:
+    """Raw clips to predictions or logits, float32, one after the other in views."""
+    if isinstance(spec, LabelSpec):
+        x = x.reshape(-1, *x.shape[2:])
+        y = model.apply(variables, normalise(x, spec.offset, spec.scale), train=False)
+    else:
+        x = normalise(x, spec.offset, spec.scale)
+        y = model.apply(variables, x, frames=spec.t_out, train=False)
+    return y.astype(jnp.float32)
+
+
+def _batch(spec: Spec, size: int, mesh: jax.sharding.Mesh, mask: bool) -> dict:
+    """The arrays of a training batch, without their contents."""
+    arrays = {k: ((size, *s), d) for k, (s, d) in spec.arrays.items()}
+    arrays["weight"] = ((size,), "float32")
+    if mask:
+        arrays["mask"] = ((size, *spec.target_shape), "uint8")
+    return {
+        name: jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sharding(mesh, shape))
+        for name, (shape, dtype) in arrays.items()
+    }
+
+
+def _size(tree: object) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def _bytes_on_one(tree: object) -> int:
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(tree)
+    )
