@@ -5,7 +5,6 @@ last few batches only. Here the statistics of all layers are measured again, ove
 batches with the weights as they are.
 """
 
-import functools
 from collections.abc import Callable, Iterable
 
 import flax
@@ -17,13 +16,13 @@ from flax import linen as nn
 from stjax.errors import UserError
 from stjax.layers.common import BatchNorm
 
-_MOMENTS = "batch_moments"
+_STATS = "batch_stats"
 
 
 def recalibrate(
     variables: dict,
     batches: Iterable[object],
-    forward: Callable[..., object],
+    forward: Callable[..., dict],
     sharding: jax.sharding.Sharding | None = None,
 ) -> dict:
     """Variables with the mean and variance of their batch norms over `batches`.
@@ -38,9 +37,10 @@ def recalibrate(
     Args:
       variables: of a model; not changed.
       batches: what `forward` takes; padding is not told apart from clips.
-      forward: ``(variables, batch, index, **kwargs)``: the model in training mode,
-        ``return model.apply(variables, x, train=True, rngs=..., **kwargs)``; it is
-        jitted, and index is the number of the batch, to make the rngs with.
+      forward: ``(variables, batch, index) -> collections``: runs the model in training
+        mode and gives the collections after it, such as ``batch_stats``: the second
+        result of ``model.apply(variables, x, train=True, rngs=..., mutable=...)``. It
+        is jitted; index is the number of the batch, to make the rngs with.
       sharding: of the statistics; on a mesh `stjax.sharding.mesh.replicated` of it.
 
     Returns:
@@ -49,48 +49,74 @@ def recalibrate(
     Raises:
       UserError: no batch, or no layer with batch statistics.
     """
-    measure = jax.jit(functools.partial(_moments, forward), out_shardings=sharding)
+    measure = _Measure(forward)
+    jitted = jax.jit(measure, out_shardings=sharding)
     total, count = {}, 0
     for batch in batches:
-        for name, value in jax.device_get(measure(variables, batch, count)).items():
-            mean, var = np.moveaxis(np.asarray(value, np.float64), 1, 0)
-            moments = np.stack([mean, var + mean**2]).mean(1)  # over the calls
-            total[name] = total.get(name, 0.0) + moments
+        for name, value in jax.device_get(jitted(variables, batch, count)).items():
+            mean, var = np.asarray(value, np.float64)
+            total[name] = total.get(name, 0.0) + np.stack([mean, var + mean**2])
         count += 1
     if not total:
         raise UserError(
             f"train.precise_bn measured nothing in {count} batches: it needs data, and"
             " a model with batch norms that are not frozen; set it to None"
         )
-    stats = flax.traverse_util.flatten_dict(variables["batch_stats"], sep="/")
+    stats = flax.traverse_util.flatten_dict(variables[_STATS])
     for name, moments in total.items():
         mean, square = moments / count
         for leaf, value in (("mean", mean), ("var", square - mean**2)):
-            value = value.astype(stats[f"{name}/{leaf}"].dtype)
-            stats[f"{name}/{leaf}"] = jax.device_put(value, sharding)
-    stats = flax.traverse_util.unflatten_dict(stats, sep="/")
-    return {**variables, "batch_stats": stats}
+            path = (*name.split("/"), leaf)
+            stats[path] = jax.device_put(value.astype(stats[path].dtype), sharding)
+    return {**variables, _STATS: flax.traverse_util.unflatten_dict(stats)}
 
 
-def _moments(forward, variables, batch, index) -> dict[str, jax.Array]:
-    """Layer -> [calls, 2, C]: mean and variance of what it normalises, in a batch."""
-    with nn.intercept_methods(_measure):
-        _, found = forward(variables, batch, index, mutable=["batch_stats", _MOMENTS])
-    flat = flax.traverse_util.flatten_dict(found.get(_MOMENTS, {}))
-    return {"/".join(path[:-1]): jnp.stack(calls) for path, calls in flat.items()}
+class _Measure:
+    """``(variables, batch, index) -> {layer: [2, C]}``: mean and variance of a batch.
 
+    Instead of moving its running statistics towards them, a batch norm stores the
+    moments of what it normalises.
+    """
 
-def _measure(call, args, kwargs, context):
-    """Sows the moments of the input of a batch norm that normalises by them."""
-    module = context.module
-    if context.method_name == "__call__" and _by_batch(module, kwargs):
+    def __init__(self, forward: Callable[..., dict]):
+        self.forward = forward
+        self.calls = {}  # path of a layer -> how often it was used, at trace time
+
+    def __call__(self, variables: dict, batch: object, index: jax.Array) -> dict:
+        self.calls.clear()
+        with nn.intercept_methods(self._store):
+            found = self.forward(variables, batch, index)
+        return {
+            "/".join(path): jnp.stack(_leaves(found[_STATS], path))
+            for path in self.calls
+        }
+
+    def _store(self, call, args, kwargs, context):
+        module = context.module
+        if context.method_name != "__call__" or not _by_batch(module, kwargs):
+            return call(*args, **kwargs)
+        n = self.calls.get(module.path, 0)
+        before = [module.get_variable(_STATS, leaf) for leaf in ("mean", "var")]
+        y = call(*args, **kwargs)
         x = args[0].astype(jnp.float32)
         axes = tuple(range(x.ndim - 1))
         mean = x.mean(axes)
-        module.sow(
-            _MOMENTS, "moments", jnp.stack([mean, jnp.square(x - mean).mean(axes)])
-        )
-    return call(*args, **kwargs)
+        var = jnp.square(x - mean).mean(axes)
+        if n:  # used again: the moments of all its inputs (Chan et al.)
+            change = mean - before[0]
+            mean = before[0] + change / (n + 1)
+            var = before[1] + (var - before[1]) / (n + 1)
+            var += jnp.square(change) * (n / (n + 1) ** 2)
+        module.put_variable(_STATS, "mean", mean)
+        module.put_variable(_STATS, "var", var)
+        self.calls[module.path] = n + 1
+        return y
+
+
+def _leaves(stats: dict, path: tuple[str, ...]) -> list[jax.Array]:
+    for name in path:
+        stats = stats[name]
+    return [stats["mean"], stats["var"]]
 
 
 def _by_batch(module: nn.Module, kwargs: dict) -> bool:
