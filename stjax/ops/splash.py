@@ -13,7 +13,7 @@ LANES = 128
 BLOCKS = (512, 256, LANES)
 HEAD_SIZES = (32, 512)
 MIN_PAIRS = 2**20
-"""Queries x keys from which 'auto' prefers the kernel: 1,024 tokens among themselves."""
+"""Pairs (N M) from which 'auto' prefers the kernel: 1,024 tokens among themselves."""
 
 
 def refusal(q: jax.Array, v: jax.Array, bias: jax.Array | None) -> str | None:
