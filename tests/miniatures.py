@@ -1,7 +1,9 @@
 """Miniature files of the data sets, in the formats that the sources read."""
 
 import gzip
+import json
 import pickle
+import shutil
 import struct
 from pathlib import Path
 
@@ -76,24 +78,103 @@ def human(root: Path) -> None:
         (root / f"{split}.txt").write_text("".join(text))
 
 
-def kinetics(root: Path) -> None:
-    """Three videos of 10 frames in each split."""
+def write_video(path: Path, frames: np.ndarray, codec="mpeg4", rate=10, gop=12) -> None:
+    """Frames [T, H, W, 3] as a video file."""
     import av
 
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate, options={"g": str(gop)})
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
+        container.mux(stream.encode(None))
+
+
+def video_folders(root: Path) -> None:
+    """Three videos of two classes in train/, one of each in val/, 14 frames."""
+    for place in (
+        "train/walk/0",
+        "train/walk/1",
+        "train/run/0",
+        "val/walk/2",
+        "val/run/2",
+    ):
+        write_video(root / f"{place}.mp4", pixels(14, 40, 48, 3))
+
+
+def labelled_videos(root: Path) -> None:
+    """Lists of all known data sets, each with a video of two classes in each split."""
+    _videos_of_lists(root)
+    for part in ("train", "val"):
+        (root / f"{part}.csv").write_text(f"{part}_0.mp4,0\n{part}_1.mp4,1\n")
+    _folds(root)
+    names = ("Moving [something]", "Showing [something]")
+    plain = [name.replace("[", "").replace("]", "") for name in names]
+    v1, v2 = "something-something-v1", "something-something-v2"
+    (root / f"{v1}-labels.csv").write_text("\n".join(plain))
+    table = {name: str(k) for k, name in enumerate(plain)}
+    (root / f"{v2}-labels.json").write_text(json.dumps(table))
+    head = "id,subject,actions,length\n"
+    for k, part in enumerate(("train", "validation")):
+        ids = (f"{k}0", f"{k}1")
+        lines = [f"{i};{name}" for i, name in zip(ids, plain, strict=True)]
+        (root / f"{v1}-{part}.csv").write_text("\n".join(lines))
+        entries = [{"id": i, "template": x} for i, x in zip(ids, names, strict=True)]
+        (root / f"{v2}-{part}.json").write_text(json.dumps(entries))
+        rows = f"{ids[0]},A,c000 0.10 0.60;c001 0.40 1.20,1.4\n{ids[1]},B,,1.4\n"
+        name = "Charades_v1_train" if k == 0 else "Charades_v1_test"
+        (root / f"{name}.csv").write_text(head + rows)
+
+
+def _videos_of_lists(root: Path) -> None:
+    """14 frames each, under the names that the lists use."""
+    something = "20bn-something-something-v"
+    for k, part in enumerate(("train", "val")):
+        for label, name in enumerate(("Run", "Walk")):
+            video = root / f"{part}_{label}.mp4"
+            write_video(video, pixels(14, 40, 48, 3))
+            copies = (
+                f"UCF-101/{name}/v_{name}_g0{k}_c01.avi",
+                f"hmdb51_org/{name}/{part}.avi",
+                f"Charades_v1_480/{k}{label}.mp4",
+            )
+            for copy in copies:
+                (root / copy).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(video, root / copy)
+            write_video(
+                root / f"{something}2/{k}{label}.webm", pixels(14, 40, 48, 3), "vp8"
+            )
+            frames = root / f"{something}1/{k}{label}"
+            frames.mkdir(parents=True)
+            for n in range(14):
+                Image.fromarray(pixels(40, 48, 3)).save(frames / f"{n + 1:05d}.jpg")
+
+
+def _folds(root: Path) -> None:
+    """The first split of UCF101 and HMDB51."""
+    (root / "classInd.txt").write_text("1 Run\n2 Walk\n")
+    for k, part in enumerate(("train", "test")):
+        lines = [f"{name}/v_{name}_g0{k}_c01.avi" for name in ("Run", "Walk")]
+        (root / f"{part}list01.txt").write_text("\n".join(lines))
+    lists = root / "testTrainMulti_7030_splits"
+    lists.mkdir()
+    for name in ("Run", "Walk"):
+        (lists / f"{name}_test_split1.txt").write_text("train.avi 1\nval.avi 2\n")
+
+
+def kinetics(root: Path) -> None:
+    """Three videos of 10 frames in each split."""
     (root / "annotations").mkdir()
     for split in ("train", "val", "test"):
         (root / split).mkdir()
         lines = ["label,youtube_id,time_start,time_end,split"]
         for name in "abc":
             lines.append(f"juggling,{name},1,11,{split}")
-            path = root / split / f"{name}_000001_000011.mp4"
-            with av.open(str(path), "w") as container:
-                stream = container.add_stream("mpeg4", rate=10)
-                stream.width, stream.height, stream.pix_fmt = 48, 40, "yuv420p"
-                for _ in range(10):
-                    frame = av.VideoFrame.from_ndarray(pixels(40, 48, 3), "rgb24")
-                    container.mux(stream.encode(frame))
-                container.mux(stream.encode(None))
+            write_video(
+                root / split / f"{name}_000001_000011.mp4", pixels(10, 40, 48, 3)
+            )
         (root / "annotations" / f"{split}.csv").write_text("\n".join(lines))
 
 
@@ -165,5 +246,6 @@ WRITERS = {
     "human": human,
     "kinetics": kinetics,
     "bair": bair,
+    "labelled_videos": labelled_videos,
     "weatherbench": weatherbench,
 }

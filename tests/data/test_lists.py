@@ -210,7 +210,7 @@ def test_charades(tmp_path):
     )
     (tmp_path / "Charades_v1_train.csv").write_text(text)
     touch(tmp_path, "Charades_v1_480/A1B2C.mp4", "Charades_v1_480/EMPTY.mp4")
-    got, listing = read("charades", tmp_path)
+    got, listing = read("charades", tmp_path, num_classes=157)
     assert got == [("A1B2C.mp4", (92, 147)), ("EMPTY.mp4", ())]
     assert listing.items[0].spans == ((11.9, 21.2, 92), (0.0, 12.6, 147))
     assert listing.multi_label and len(listing.classes) == 157
@@ -218,6 +218,7 @@ def test_charades(tmp_path):
     frame_list(tmp_path / "train.csv", rows)
     touch(tmp_path, "A/A-000001.jpg")
     assert read("charades", tmp_path)[0] == [("A", (3,))]
+    assert read("charades", tmp_path)[1].classes == ("0", "1", "2", "3")
     classes = "".join(f"c{k:03d} Doing {k}\n" for k in range(157))
     (tmp_path / "Charades_v1_classes.txt").write_text(classes)
     _, listing = read("charades", tmp_path)
@@ -277,7 +278,7 @@ def test_missing_videos(tmp_path):
         ("kinetics", "", "has no videos"),
         ("frame_folders", "a 1\n", "line 1: expected a folder, its frames and a label"),
         ("frame_list", "a 1\n", "line 1: expected the header 'original_vido_id"),
-        ("charades", "name\nx\n", "expected columns id and actions"),
+        ("charades", "name\nx\n", "expected Charades_v1_train.csv"),
     ],
 )
 def test_wrong_lines(tmp_path, format, text, message):

@@ -9,7 +9,6 @@ from stjax.data.lists.frame_list import is_frame_list, read_videos
 from stjax.data.lists.item import Item, Listing, Request, read_lines
 from stjax.errors import UserError
 
-NUM_CLASSES = 157
 _ACTION = re.compile(r"c(\d{3}) (\d+(?:\.\d+)?) (\d+(?:\.\d+)?)")
 
 
@@ -20,18 +19,19 @@ def charades(request: Request) -> Listing:
     ``c092 11.90 21.20;c147 0.00 12.60`` (seconds), and videos ID.mp4. A training clip
     has the classes of the frames that it spans; others have all of the video.
     """
-    names = ("train.csv", "Charades_v1_train.csv")
-    if request.split != "train":
-        names = ("val.csv", "Charades_v1_test.csv")
+    part, official = ("train", "train") if request.split == "train" else ("val", "test")
+    names = [f"Charades_v1_{official}.csv"]
+    if is_frame_list(request.root / f"{part}.csv"):
+        names = [f"{part}.csv"]
     file = request.find(*names)
-    folder = request.folder("Charades_v1_480", "Charades_v1", "Charades_v1_rgb")
     if is_frame_list(file):
-        items = [item for _, item in read_videos(file)]
         folder = request.folder("Charades_v1_rgb")
+        items = [item for _, item in read_videos(file)]
     else:
+        folder = request.folder("Charades_v1_480", "Charades_v1", "Charades_v1_rgb")
         items = _official(file)
     listed = file.parent / "Charades_v1_classes.txt"
-    classes = tuple(map(str, range(NUM_CLASSES)))
+    classes = None
     if listed.exists():
         # c000 Holding some clothes
         lines = [line.split(None, 1) for _, line in read_lines(listed)]

@@ -44,14 +44,12 @@ def number_labels(listing: Listing, order: Sequence[str]) -> Listing:
     """
     index = {plain(name): k for k, name in enumerate(order)}
     own = listing.classes
-    # Charades has 157 numbers whatever names they get.
-    named = own is not None and not all(name == str(k) for k, name in enumerate(own))
     cache: dict[Label, int] = {}
 
     def number(label: Label) -> int:
         if label not in cache:
             name = label
-            if named and isinstance(label, int) and label < len(own):
+            if own is not None and isinstance(label, int) and label < len(own):
                 name = own[label]
             if isinstance(name, int) and 0 <= name < len(order):
                 cache[label] = name
