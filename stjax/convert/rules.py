@@ -33,17 +33,13 @@ def class_count(model: nn.Module, state_dict: StateDict) -> int | None:
     return None if head is None else int(head.shape[0])
 
 
-def from_torch(
-    model: nn.Module, state_dict: StateDict, *, partial: bool = False
-) -> dict:
+def from_torch(model: nn.Module, state_dict: StateDict) -> dict:
     """Variables of a model from the original project's state dict.
 
     Args:
       model: as made by `stjax.create_model`, with the fields of the checkpoint.
       state_dict: the original's own key names to arrays. The wrappers of DDP
         (``module.``) and Lightning (``model.``) are recognised.
-      partial: variables that the state dict lacks are left out, and those that have
-        another shape there keep it; only keys left over are an error.
 
     Returns:
       Flax variables: 'params' and, if there are any, 'batch_stats', float32.
@@ -56,8 +52,7 @@ def from_torch(
     family = family_of(model)
     state = family.adapt(clean(state_dict))
     clip = jnp.zeros((1, *family.input_shape(model, state)))
-    if not partial:
-        _check_classes(model, state, family)
+    _check_classes(model, state, family)
     abstract = jax.eval_shape(lambda: model.init(jax.random.key(0), clip))
     left = {k for k in state if not re.search(family.ignored, k)}
     missing, wrong, flat = [], [], {}
@@ -68,7 +63,7 @@ def from_torch(
             continue
         left -= {key, *_aliases(key, family)}
         value = to_flax(np.asarray(state[key]), path, key, leaf.ndim, family)
-        if leaf.ndim == 5 > value.ndim and not partial:
+        if leaf.ndim == 5 > value.ndim:
             raise UserError(
                 "these are weights for images; start from them with train.init_from,"
                 " or stjax.convert.inflate.inflate(model, state_dict)"
@@ -76,8 +71,6 @@ def from_torch(
         if value.shape != leaf.shape:
             wrong.append(f"{key} {tuple(state[key].shape)} for {leaf.shape}")
         flat[path] = jnp.asarray(value, leaf.dtype)
-    if partial:
-        missing, wrong = [], []
     check_fit(model, missing, left, wrong)
     return flax.traverse_util.unflatten_dict(flat)
 
