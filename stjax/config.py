@@ -71,6 +71,8 @@ def base_config() -> ml_collections.ConfigDict:
       train.save_every: steps between checkpoints (None: as train.eval_every).
       train.init_from: start from the weights of a workdir, .safetensors or .pth.
       train.ema: decay of the moving average of the weights that is evaluated.
+      train.bn_group: clips that share the statistics of a batch normalisation (None:
+        all of a step). Published runs had those of one GPU.
       train.precise_bn: batches to measure batch statistics on before an evaluation.
       train.select_on: the split that chooses the best checkpoint; "test" is the
         official protocol of some benchmarks.
@@ -130,6 +132,7 @@ def base_config() -> ml_collections.ConfigDict:
                 "save_every": placeholder(int),
                 "init_from": placeholder(str),
                 "ema": placeholder(float),
+                "bn_group": placeholder(int),
                 "precise_bn": placeholder(int),
                 "select_on": "validation",
             },

@@ -237,25 +237,3 @@ class Predictor:
 
     def __repr__(self) -> str:
         return f"<Predictor: {self.describe().splitlines()[0]}>"
-
-
-def load(workdir: str, step: int | str | None = None) -> Predictor:
-    """The trained predictor of a workdir.
-
-    Args:
-      workdir: of `stjax.train`; may be remote (gs://).
-      step: of the checkpoint: "best" (the default), "last" or a number.
-
-    Raises:
-      UserError: no run or no such checkpoint there, or it is of another model.
-    """
-    from stjax.training.workdir import load_run
-
-    run = load_run(workdir, step)
-    return Predictor(
-        run.model,
-        run.variables,
-        run.spec,
-        source=f"step {run.step} of {workdir}",
-        nan=run.config.data.nan,
-    )

@@ -116,8 +116,15 @@ class BatchNorm(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Normalises `x` [..., C]; with ``train`` by its own statistics."""
+    def __call__(self, x: jax.Array, *, train: bool, groups: int = 1) -> jax.Array:
+        """Normalises `x` [B, ..., C]; with ``train`` by its own statistics.
+
+        Args:
+          x: activations.
+          train: by batch statistics, and update the running ones.
+          groups: parts of the batch, each with its own statistics (see
+            `grouped_batch_norm`); the running ones get their mean.
+        """
         c = x.shape[-1]
         scale = self.param("scale", self.scale_init, (c,))
         bias = self.param("bias", nn.initializers.zeros, (c,))
@@ -127,20 +134,40 @@ class BatchNorm(nn.Module):
         mean = self.variable(stat, "mean", jnp.zeros, (c,), jnp.float32)
         var = self.variable(stat, "var", jnp.ones, (c,), jnp.float32)
         y = x.astype(jnp.float32)
-        if train:
-            axes = tuple(range(x.ndim - 1))
-            batch_mean = y.mean(axes)
-            batch_var = jnp.square(y - batch_mean).mean(axes)
-            if not self.is_initializing():
-                n = x.size // c
-                unbiased = batch_var * (n / max(n - 1, 1))
-                m = self.momentum
-                mean.value = m * mean.value + (1 - m) * batch_mean
-                var.value = m * var.value + (1 - m) * unbiased
-        else:
-            batch_mean, batch_var = mean.value, var.value
+        if not train:
+            gain = scale * jax.lax.rsqrt(var.value + self.epsilon)
+            return ((y - mean.value) * gain + bias).astype(self.dtype)
+        if groups > 1:
+            y = y.reshape(groups, x.shape[0] // groups, *x.shape[1:])
+        axes = tuple(range(groups > 1, y.ndim - 1))
+        batch_mean = y.mean(axes, keepdims=groups > 1)
+        batch_var = jnp.square(y - batch_mean).mean(axes, keepdims=groups > 1)
+        if not self.is_initializing():
+            n = x.size // c // groups
+            unbiased = batch_var * (n / max(n - 1, 1))
+            m = self.momentum
+            now = [s.reshape(-1, c).mean(0) for s in (batch_mean, unbiased)]
+            mean.value = m * mean.value + (1 - m) * now[0]
+            var.value = m * var.value + (1 - m) * now[1]
         gain = scale * jax.lax.rsqrt(batch_var + self.epsilon)
-        return ((y - batch_mean) * gain + bias).astype(self.dtype)
+        return ((y - batch_mean) * gain + bias).reshape(x.shape).astype(self.dtype)
+
+
+def grouped_batch_norm(groups: int):
+    """A context in which every `BatchNorm` takes statistics over parts of the batch.
+
+    Under `jax.jit` the statistics of a batch are global, over all devices. Published
+    runs had those of each GPU, of 16 clips or fewer ("ghost" batch normalisation):
+    ``groups`` is the batch over that number. Groups are neighbours in the batch, so
+    that devices do not have to talk where their number divides ``groups``.
+    """
+
+    def interceptor(function, args, kwargs, context):
+        if isinstance(context.module, BatchNorm) and context.method_name == "__call__":
+            kwargs = {**kwargs, "groups": groups}
+        return function(*args, **kwargs)
+
+    return nn.intercept_methods(interceptor)
 
 
 class DropPath(nn.Module):

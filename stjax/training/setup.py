@@ -8,6 +8,7 @@ import ml_collections
 from flax import linen as nn
 
 from stjax.data.base import Source, Spec
+from stjax.errors import UserError
 from stjax.metrics import Metric
 from stjax.optim import Optimizer, create_optimizer
 from stjax.scoring import create_baselines, create_metrics
@@ -62,7 +63,22 @@ class Setup:
     def train_step(self) -> TrainStep:
         """The function that is compiled for the devices."""
         config = self.config
-        return TrainStep(self.objective, self.tx, config.seed, config.train.ema)
+        groups = bn_groups(config)
+        return TrainStep(self.objective, self.tx, config.seed, config.train.ema, groups)
+
+
+def bn_groups(config: ml_collections.ConfigDict) -> int:
+    """Parts of a batch that have batch statistics of their own.
+
+    Raises:
+      UserError: the batch does not divide into them.
+    """
+    batch, size = config.data.batch, config.train.bn_group or config.data.batch
+    if batch % size:
+        raise UserError(
+            f"train.bn_group={size} does not divide data.batch={batch}; change one"
+        )
+    return batch // size
 
 
 def prepare(config: ml_collections.ConfigDict) -> Setup:
@@ -77,6 +93,7 @@ def prepare(config: ml_collections.ConfigDict) -> Setup:
     spec = sources["train"].spec
     batch_sharding(mesh, (config.data.batch, *spec.input_shape))  # or an error
     steps, epoch = inputs.length(config, len(sources["train"]))
+    bn_groups(config)  # or an error
     model = build_model(config, spec)
     optim = config.optim.to_dict()
     optim["freeze"] = (*optim["freeze"], *getattr(model, "frozen", ())) or None

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from stjax.layers.common import grouped_batch_norm
 from stjax.optim import Optimizer, global_norm
 from stjax.sharding.mesh import replicated
 from stjax.tasks import Losses
@@ -25,12 +26,14 @@ class TrainStep:
       tx: the optimizer.
       seed: the randomness of a step is ``fold_in(key(seed), step)``.
       ema: decay of the moving average of the parameters, where the state has one.
+      bn_groups: parts of the batch with batch statistics of their own.
     """
 
     objective: Callable[..., Losses]
     tx: Optimizer
     seed: int = 0
     ema: float | None = None
+    bn_groups: int = 1
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict]:
         """Takes one optimizer step.
@@ -69,7 +72,8 @@ class TrainStep:
     def _loss(self, params: dict, state: TrainState, batch: Batch):
         rng = jax.random.fold_in(jax.random.key(self.seed), state.step)
         variables = {"params": params, **state.collections}
-        found = self.objective(variables, batch, state.step, rng)
+        with grouped_batch_norm(self.bn_groups):
+            found = self.objective(variables, batch, state.step, rng)
         count = jnp.maximum(found.weight.sum(), 1.0)
         loss = (found.each * found.weight).sum() / count
         return loss + found.extra, found.collections

@@ -5,6 +5,7 @@ import pytest
 from flax import linen as nn
 
 from stjax.data.base import ClipSpec
+from stjax.layers.common import BatchNorm
 from stjax.losses import create_loss
 from stjax.optim import create_optimizer
 from stjax.sharding.mesh import make_mesh, put_batch
@@ -125,3 +126,32 @@ def test_sharded_step_equals_one_device(sizes):
         assert state.params["w"].sharding.is_fully_replicated
         results.append((metrics["loss"], state.params["w"]))
     np.testing.assert_allclose(*results, rtol=1e-6)
+
+
+class Normed(nn.Module):
+    """A batch normalisation and a weight."""
+
+    @nn.compact
+    def __call__(self, x, *, frames=None, train=False):
+        w = self.param("w", nn.initializers.constant(0.5), ())
+        return w * BatchNorm(name="bn")(x[:, -1:], train=train).repeat(frames, 1)
+
+
+def test_groups_of_a_batch_have_statistics_of_their_own():
+    tx = sgd(0.0)
+    objective = Objective(Normed(), create_loss("mse"), SPEC)
+    state = create_state(init_variables(Normed(), SPEC, 0), tx)
+    data = batch(6)
+    after, whole = TrainStep(objective, tx, bn_groups=3)(state, data)
+    parts = [
+        TrainStep(objective, tx)(state, {k: v[i : i + 2] for k, v in data.items()})
+        for i in (0, 2, 4)
+    ]
+    np.testing.assert_allclose(
+        whole["loss"], np.mean([m["loss"] for _, m in parts]), rtol=1e-6
+    )
+    for name in ("mean", "var"):
+        each = [s.collections["batch_stats"]["bn"][name] for s, _ in parts]
+        np.testing.assert_allclose(
+            after.collections["batch_stats"]["bn"][name], np.mean(each, 0), rtol=1e-6
+        )
