@@ -243,6 +243,12 @@ def test_folders_with_splits(tmp_path):
     assert got == [("train/a/1.mp4", (0,)), ("train/b/frames_of_2", (1,))]
     for split in ("validation", "test"):
         assert read("folders", tmp_path, split)[0] == [("val/b/3.avi", (1,))]
+    # Another folder beside train/ and val/ is no class; train/ alone is divided.
+    (tmp_path / "docs").mkdir()
+    assert read("folders", tmp_path)[0] == got
+    touch(tmp_path / "one", *(f"train/a/{k}.mp4" for k in range(10)))
+    assert len(read("folders", tmp_path / "one")[0]) == 8
+    assert len(read("folders", tmp_path / "one", "test")[0]) == 1
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="has no videos"):
         read("folders", tmp_path / "empty")

@@ -30,7 +30,8 @@ def folders(request: Request) -> Listing:
         raise UserError(f"{root}: expected a folder with a folder for each class")
     top = _subfolders(root)
     places = {s: n for s in SPLITS for n in _NAMES[s] if n in top}
-    if not places or set(top) - set(places.values()):
+    # "train" may be a class, but not beside "val".
+    if len(places) < 2 and set(top) - set(places.values()) or not places:
         places = {"train": ""}
     found = [_subfolders(root / place) for place in places.values()]
     classes = sorted(set().union(*found), key=natural)
