@@ -5,6 +5,7 @@ and what is drawn depends on the key and the shapes alone, however the batch is 
 """
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -57,37 +58,36 @@ def mix(
 
 def _own_share(rng, size, mixup, cutmix, prob, switch_prob) -> jax.Array:
     """How much of each pixel [H, W] stays a clip's own; the mean is the target's."""
-    whether, which, for_mixup, for_cutmix, place = jax.random.split(rng, 5)
+    whether, which, *rest = jax.random.uniform(rng, (8,))
+    blend, cut, place = rest[:2], rest[2:4], rest[4:]
     if mixup:
-        share = jnp.full(size, _symmetric_beta(for_mixup, mixup))
+        share = jnp.full(size, _symmetric_beta(blend, mixup))
     if cutmix:
-        share_cut = _symmetric_beta(for_cutmix, cutmix)
-        outside = 1.0 - _box(place, size, share_cut)
-        if mixup:
-            share = jnp.where(jax.random.bernoulli(which, switch_prob), outside, share)
-        else:
-            share = outside
-    return jnp.where(jax.random.bernoulli(whether, prob), share, 1.0)
+        outside = 1.0 - _box(place, size, _symmetric_beta(cut, cutmix))
+        share = jnp.where(which < switch_prob, outside, share) if mixup else outside
+    return jnp.where(whether < prob, share, 1.0)
 
 
-def _symmetric_beta(rng: jax.Array, alpha: float) -> jax.Array:
-    """A draw of Beta(alpha, alpha) without the rejection loop of `jax.random.beta`.
+def _symmetric_beta(draws: Sequence[jax.Array], alpha: float) -> jax.Array:
+    """Beta(alpha, alpha) from two uniform draws, without a rejection loop.
 
     ``t / (2 sqrt(nu + t^2)) + 1/2`` of Student's t with ``nu = 2 alpha``, which is
     ``sqrt(nu (u^(-2 / nu) - 1)) cos(2 pi v)`` (Bailey, 1994).
     """
-    u, v = jax.random.uniform(rng, (2,))
+    u, v = draws
     q, c = u ** (1 / alpha), jnp.cos(2 * jnp.pi * v)
     t = c * jnp.sqrt(1 - q)  # times sqrt(nu / q), left out on both sides
     return 0.5 + 0.5 * t / jnp.maximum(jnp.sqrt(q + t * t), 1e-30)
 
 
-def _box(rng: jax.Array, size: tuple[int, int], share: jax.Array) -> jax.Array:
+def _box(
+    draws: Sequence[jax.Array], size: tuple[int, int], share: jax.Array
+) -> jax.Array:
     """1 within cutmix's box, of the frame's aspect ratio around a random pixel."""
     inside = jnp.ones(size, jnp.float32)
-    for axis, (key, n) in enumerate(zip(jax.random.split(rng), size, strict=True)):
-        half = jnp.floor(n * jnp.sqrt(1 - share)).astype(jnp.int32) // 2
-        centre = jax.random.randint(key, (), 0, n)
+    for axis, (u, n) in enumerate(zip(draws, size, strict=True)):
+        half = jnp.floor(n * jnp.sqrt(1 - share)) // 2
+        centre = jnp.floor(u * n)
         at = jnp.arange(n)
         within = (at >= centre - half) & (at < centre + half)
         inside *= jnp.expand_dims(within, 1 - axis)
@@ -120,31 +120,26 @@ def erase(
     Returns:
       Of the shape and dtype of ``x``.
     """
-    n, _, height, width, _ = x.shape
     boxes, noise = jax.random.split(rng)
-    draw = jax.vmap(lambda key: _erased(key, (height, width), prob, area, aspect))
-    inside = draw(jax.random.split(boxes, n))[:, None, :, :, None]
+    draws = jax.random.uniform(boxes, (len(x), 2 * _TRIES + 3))
+    inside = jax.vmap(lambda u: _erased(u, x.shape[2:4], prob, area, aspect))(draws)
+    inside = inside[:, None, :, :, None]
     return jnp.where(inside, jax.random.normal(noise, x.shape, x.dtype), x)
 
 
-def _erased(rng, size, prob, area, aspect) -> jax.Array:
+def _erased(draws, size, prob, area, aspect) -> jax.Array:
     """Whether each pixel [H, W] of one clip is erased."""
-    whether, for_area, for_aspect, place = jax.random.split(rng, 4)
-    height, width = size
-    limit = -math.log(aspect)
-    share = jax.random.uniform(for_area, (_TRIES,), minval=area[0], maxval=area[1])
-    ratio = jax.random.uniform(for_aspect, (_TRIES,), minval=-limit, maxval=limit)
+    (height, width), tries = size, draws[3:].reshape(2, _TRIES)
+    share = area[0] + (area[1] - area[0]) * tries[0]
+    stretch = (0.5 - tries[1]) * math.log(aspect)  # half the log of height / width
     side = jnp.sqrt(share * height * width)
-    h = jnp.round(side * jnp.exp(ratio / 2))
-    w = jnp.round(side * jnp.exp(-ratio / 2))
+    h, w = jnp.round(side * jnp.exp(stretch)), jnp.round(side * jnp.exp(-stretch))
     fits = (h < height) & (w < width)
     first = jnp.argmax(fits)  # nothing is erased where none fits
-    inside = fits[first] & jax.random.bernoulli(whether, prob)
-    lengths = zip(
-        size, (h[first], w[first]), jax.random.uniform(place, (2,)), strict=True
-    )
-    for axis, (n, length, where) in enumerate(lengths):
-        start = jnp.floor(where * (n - length + 1))
+    inside = fits[first] & (draws[0] < prob)
+    lengths = zip(size, (h[first], w[first]), draws[1:3], strict=True)
+    for axis, (n, length, u) in enumerate(lengths):
+        start = jnp.floor(u * (n - length + 1))
         at = jnp.arange(n)
         within = (at >= start) & (at < start + length)
         inside = inside & jnp.expand_dims(within, 1 - axis)
