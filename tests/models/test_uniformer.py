@@ -1,0 +1,272 @@
+"""UniFormer: exact sizes, parity with the authors' numbers, fields and errors."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import stjax
+from stjax.convert import from_torch
+from stjax.errors import UserError
+from stjax.macs import count_macs
+
+# Exact, measured on the authors' code: by the number of classes, and divided.
+PARAMETERS = {
+    "s": {
+        400: 21_400_400,
+        600: 21_503_000,
+        174: 21_284_462,
+        101: 21_247_013,
+        51: 21_221_363,
+        "split": 27_847_504,
+    },
+    "b": {
+        400: 49_813_200,
+        600: 49_915_800,
+        174: 49_697_262,
+        101: 49_659_813,
+        51: 49_634_163,
+        "split": 65_405_136,
+    },
+}
+PARTS = {  # of UniFormer-S
+    "patch_embed1": 9_408,
+    "blocks1": 154_560,
+    "patch_embed2": 33_152,
+    "blocks2": 739_840,
+    "patch_embed3": 164_800,
+    "blocks3": 9_935_360,
+    "patch_embed4": 656_896,
+    "blocks4": 9_500_160,
+    "norm": 1_024,
+    "head": 205_200,
+}
+GMACS = (  # a view of 224 pixels: model, split, frames
+    ("s", False, 8, 17.57),
+    ("s", False, 16, 41.66),
+    ("s", True, 16, 36.68),
+    ("b", False, 16, 96.55),
+)
+TINY = {
+    "depth": (1, 1, 2, 1),
+    "embed_dim": (8, 16, 32, 64),
+    "head_dim": 16,
+    "num_classes": 7,
+}
+# Compiles faster than the default generator.
+CHEAP_KEY = jax.random.key(0, impl="unsafe_rbg")
+
+
+def create(size="s", **fields):
+    return stjax.create_model(f"uniformer_{size}", **fields)
+
+
+def abstract(model, shape=(2, 32, 32, 3)):
+    clip = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    return jax.eval_shape(model.init, jax.random.key(0), clip)
+
+
+def count(tree):
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def close(x, ref, rel):
+    assert np.abs(np.asarray(x) - ref).max() <= rel * np.abs(ref).max()
+
+
+def channels_last(x):
+    return np.moveaxis(x, 1, -1)
+
+
+def clip(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def state_dict(z):
+    return {k[6:]: z[k] for k in z.files if k.startswith("param/")}
+
+
+@pytest.fixture(scope="module")
+def tiny(golden):
+    z = golden("uniformer_tiny_joint.npz")
+    model = create(**TINY)
+    return z, model, from_torch(model, state_dict(z))
+
+
+@pytest.mark.parametrize("size", PARAMETERS)
+def test_parameters(size):
+    expected = dict(PARAMETERS[size])
+    split = abstract(create(size, split=True))["params"]
+    assert count(split) == expected.pop("split")
+    variables = abstract(create(size))
+    params = variables["params"]
+    assert count(params) == expected[400]
+    for classes, number in expected.items():
+        tiny = abstract(create(**{**TINY, "num_classes": classes}))["params"]["head"]
+        assert tiny["kernel"].shape == (64, classes)
+        assert count(params) + (512 + 1) * (classes - 400) == number
+    if size == "s":
+        found = dict.fromkeys(PARTS, 0)
+        for name, tree in params.items():
+            found[name.partition("_")[0] if "blocks" in name else name] += count(tree)
+        assert found == PARTS
+        # The authors' 3,855 buffers are these and 15 counters.
+        assert count(variables["batch_stats"]) == 3_855 - 15
+
+
+@pytest.mark.parametrize(("size", "split", "frames", "gmacs"), GMACS)
+def test_macs(size, split, frames, gmacs):
+    model, shape = create(size, split=split), (frames, 224, 224, 3)
+    x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    macs = count_macs(lambda v, x: model.apply(v, x), abstract(model), x)
+    assert round(macs / 1e9, 2) == gmacs
+
+
+@pytest.mark.parametrize("name", ["joint", "split", "std", "smallvar"])
+def test_parity(golden, name):
+    z = golden(f"uniformer_tiny_{name}.npz")
+    model = create(**TINY, split=name == "split", std=name == "std")
+    variables = from_torch(model, state_dict(z))
+    y = jax.jit(model.apply)(variables, channels_last(z["input"]))
+    assert y.dtype == jnp.float32
+    close(y, z["output"], 1e-5)
+
+
+def test_full_size(golden):
+    from test_convert import recipe_value
+
+    z = golden("recipe_uniformer_s_k400.npz")
+    seed = int(z["seed"])
+    keys = json.loads(str(z["keys_json"]))
+    model = create()
+    state = {k: recipe_value(k, shape, seed, []) for k, shape in keys}
+    variables = from_torch(model, state)
+    assert count(variables["params"]) == int(z["num_parameters"]) == 21_400_400
+    x = np.random.default_rng(seed).standard_normal(tuple(z["input_shape"]))
+    y = jax.jit(model.apply)(variables, channels_last(x.astype(np.float32)))
+    close(y, z["output"], 2e-5)
+
+
+def test_features_are_what_the_head_sees(tiny):
+    z, model, variables = tiny
+    x = channels_last(z["input"])
+    maps = jax.jit(lambda v, x: model.apply(v, x, method="features"))(variables, x)
+    assert maps.shape == (2, 4, 2, 2, 64)
+    head = variables["params"]["head"]
+    close(maps.mean((1, 2, 3)) @ head["kernel"] + head["bias"], z["output"], 1e-5)
+    without = {**variables, "params": {**variables["params"]}}
+    del without["params"]["head"]
+    jax.eval_shape(lambda v: model.apply(v, x, method="features"), without)
+
+
+def test_odd_sizes_lose_their_rest(tiny):
+    """The authors' sizes: 112 pixels become 28, 14, 7 and 3."""
+    _, model, variables = tiny
+    x = jax.ShapeDtypeStruct((1, 7, 112, 63, 3), jnp.float32)
+    maps = jax.eval_shape(lambda x: model.apply(variables, x, method="features"), x)
+    assert maps.shape == (1, 4, 3, 1, 64)
+
+
+@pytest.mark.parametrize("remat", ["full", "dots"])
+def test_remat_changes_nothing(tiny, remat):
+    z, model, variables = tiny
+    x = jnp.asarray(channels_last(z["input"]))
+
+    def gradient(model):
+        def loss(params):
+            v = {**variables, "params": params}
+            y, _ = model.apply(v, x, train=True, mutable=["batch_stats"], rngs=rngs)
+            return jnp.square(y).mean()
+
+        return jax.jit(jax.value_and_grad(loss))(variables["params"])
+
+    rngs = {"dropout": CHEAP_KEY}
+    value, grads = gradient(model)
+    saving = model.clone(remat=remat, remat_blocks=(1, 0, 1, 1))
+    other_value, other = gradient(saving)
+    np.testing.assert_allclose(value, other_value, rtol=1e-6)
+    for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(other), strict=True):
+        assert np.abs(a - b).max() <= 1e-5 * max(np.abs(a).max(), 1e-3)
+
+
+def checkpoints(model, variables):
+    """Blocks that the backward pass computes again."""
+    x = jnp.zeros((1, 2, 32, 32, 3))
+
+    def loss(params):
+        y, _ = model.apply(
+            {**variables, "params": params},
+            x,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": CHEAP_KEY},
+        )
+        return y.sum()
+
+    return str(jax.make_jaxpr(loss)(variables["params"])).count("= remat")
+
+
+def test_remat_of_some_blocks(tiny):
+    _, model, variables = tiny
+    some = model.clone(remat="full", remat_blocks=(0, 1, 1, 0))
+    every = model.clone(remat="full")
+    assert [checkpoints(m, variables) for m in (model, some, every)] == [0, 2, 5]
+
+
+@pytest.mark.parametrize("stages", ["LLLL", "LLLG", "LGGG", "GGGG"])
+def test_stage_types(stages):
+    model = create(**{**TINY, "head_dim": 8}, stages=stages)
+    params = abstract(model)["params"]
+    for i, kind in enumerate(stages):
+        block = params[f"blocks{i + 1}_0"]
+        assert ("conv1" in block) == (kind == "L")
+        assert ("qkv" in block["attn"]) == (kind == "G")
+
+
+def test_switches():
+    with_dpe = abstract(create(**TINY))["params"]
+    without = abstract(create(**TINY, dpe=False))["params"]
+    # 27 weights and a bias for every channel of every block.
+    dpe = 28 * (8 + 16 + 2 * 32 + 64)
+    assert count(with_dpe) - count(without) == dpe
+    nine = abstract(create(**TINY, kernel_size=9))["params"]
+    assert count(nine) - count(with_dpe) == (9**3 - 5**3) * (8 + 16)
+
+
+def test_drop_path_rises_linearly():
+    model = create(depth=(1, 1, 2, 1), drop_path_rate=0.4).bind({})
+    stages = (getattr(model, f"blocks{i}") for i in range(1, 5))
+    rates = [block.drop_path_rate for stage in stages for block in stage]
+    np.testing.assert_allclose(rates, [0.0, 0.1, 0.2, 0.3, 0.4])
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"head_dim": 48}, "head_dim 48 does not divide the 32"),
+        ({"stages": "LLXG"}, "stages"),
+        ({"stages": "LLG"}, "4 stages"),
+        ({"kernel_size": 4}, "odd"),
+        ({"remat": "ful"}, "did you mean 'full'"),
+        ({"remat_blocks": (1, 2)}, "each of the 4"),
+    ],
+)
+def test_fields_that_cannot_work(fields, words):
+    with pytest.raises(UserError, match=words):
+        abstract(create(**{**TINY, **fields}))
+
+
+@pytest.mark.parametrize("shape", [(1, 64, 64, 3), (8, 31, 64, 3), (8, 64, 3)])
+def test_clips_that_are_too_small(shape):
+    with pytest.raises(UserError, match="needs clips"):
+        abstract(create(**TINY), shape)
+
+
+def test_bfloat16(tiny):
+    z, model, variables = tiny
+    x = channels_last(z["input"])
+    y = jax.jit(model.clone(dtype=jnp.bfloat16).apply)(variables, x)
+    assert y.dtype == jnp.float32
+    close(y, z["output"], 5e-2)
