@@ -5,8 +5,9 @@ prediction print this number of one clip as "FLOPs"; real floating-point operati
 are twice as many. A whole training step may be counted too, its gradient included.
 """
 
+import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import flax.linen as nn
 import jax
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 from jax.extend import core
 
 
-def count_macs(function: Callable, *args: object) -> int:
+def count_macs(function: Callable, *args: object, unread: bool = False) -> int:
     """Multiply-adds of ``function(*args)``.
 
     The body of a `lax.scan` counts once a step, that of a `jax.shard_map` once a
@@ -27,17 +28,23 @@ def count_macs(function: Callable, *args: object) -> int:
     Args:
       function: to be traced.
       *args: arrays, or their shapes (`jax.ShapeDtypeStruct`).
+      unread: also count what no result depends on. No compiler keeps it: a gradient
+        rule that calls `jax.vjp`, for one, leaves a forward pass that nobody reads.
 
     Raises:
       ValueError: a `lax.while_loop` with multiply-adds: nobody knows its length.
     """
-    return _count(jax.make_jaxpr(function)(*args).jaxpr)
+    jaxpr = jax.make_jaxpr(function)(*args).jaxpr
+    return _count(jaxpr, None if unread else [True] * len(jaxpr.outvars))
 
 
 def model_macs(
     model: nn.Module, input_shape: tuple[int, ...], frames: int | None = None
 ) -> int:
-    """Multiply-adds of one clip in inference.
+    """Multiply-adds of one clip in inference, as the published numbers are.
+
+    These come from programs that run everything: what only a training loss reads
+    counts too.
 
     Args:
       model: a predictor.
@@ -47,14 +54,25 @@ def model_macs(
     x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
     key = jax.eval_shape(lambda: jax.random.key(0))
     variables = jax.eval_shape(lambda k, x: model.init(k, x, frames=frames), key, x)
-    return count_macs(lambda v, x: model.apply(v, x, frames=frames), variables, x)
+    predict = functools.partial(model.apply, frames=frames)
+    return count_macs(predict, variables, x, unread=True)
 
 
-def _count(jaxpr: core.Jaxpr) -> int:
-    return sum(_of_equation(eqn) for eqn in jaxpr.eqns)
+def _count(jaxpr: core.Jaxpr, used: Sequence[bool] | None) -> int:
+    """Of what the ``used`` outputs depend on; None: of everything."""
+    if used is None:
+        return sum(_of_equation(eqn, None) for eqn in jaxpr.eqns)
+    live = {v for v, u in zip(jaxpr.outvars, used, strict=True) if u and _is_var(v)}
+    total = 0
+    for eqn in reversed(jaxpr.eqns):
+        wanted = [v in live for v in eqn.outvars]
+        if any(wanted) or eqn.effects:
+            total += _of_equation(eqn, wanted)
+            live.update(filter(_is_var, eqn.invars))
+    return total
 
 
-def _of_equation(eqn: core.JaxprEqn) -> int:
+def _of_equation(eqn: core.JaxprEqn, wanted: Sequence[bool] | None) -> int:
     kind = eqn.primitive.name
     if kind == "conv_general_dilated":
         return _convolution(eqn)
@@ -62,7 +80,7 @@ def _of_equation(eqn: core.JaxprEqn) -> int:
         (contracted, _), _ = eqn.params["dimension_numbers"]
         lhs = eqn.invars[0].aval.shape
         return eqn.outvars[0].aval.size * math.prod(lhs[i] for i in contracted)
-    inner = [_count(jaxpr) for jaxpr in _inside(eqn.params)]
+    inner = [_count(j, _wanted_of(j, eqn, wanted)) for j in _inside(eqn.params)]
     if kind == "shard_map":
         # The parameter is called otherwise in other versions of JAX.
         (axes,) = (v for k, v in eqn.params.items() if k.endswith("manual_axes"))
@@ -75,6 +93,23 @@ def _of_equation(eqn: core.JaxprEqn) -> int:
     if kind == "while" and any(inner):
         raise ValueError("a while loop of unknown length has multiply-adds")
     return sum(inner)
+
+
+def _wanted_of(
+    jaxpr: core.Jaxpr, eqn: core.JaxprEqn, wanted: Sequence[bool] | None
+) -> Sequence[bool] | None:
+    """Which outputs of an inner function count."""
+    if wanted is None:
+        return None
+    if len(jaxpr.outvars) != len(wanted):
+        return [True] * len(jaxpr.outvars)
+    # Every turn of a scan needs all that is carried.
+    carried = eqn.params.get("num_carry", 0)
+    return [True] * carried + list(wanted[carried:])
+
+
+def _is_var(value: core.Var | core.Literal) -> bool:
+    return not isinstance(value, core.Literal)
 
 
 def _inside(params: dict) -> Iterator[core.Jaxpr]:

@@ -88,6 +88,22 @@ def test_custom_gradients_count_as_they_are():
     assert count_macs(gradient(product), zeros(5, 5), zeros(5, 5)) == (1 + 4) * 125
 
 
+def test_what_nobody_reads_does_not_count():
+    @jax.custom_vjp
+    def product(x, w):
+        return x @ w
+
+    def backward(saved, g):
+        return jax.vjp(jnp.dot, *saved)[1](g)  # its forward pass is not needed
+
+    product.defvjp(lambda x, w: (x @ w, (x, w)), backward)
+    assert count_macs(gradient(jax.jit(product)), zeros(5, 5), zeros(5, 5)) == 3 * 125
+    alone = jax.grad(lambda x, w: product(x, w).sum())
+    assert count_macs(alone, zeros(5, 5), zeros(5, 5)) == 125
+    # The forward pass of `product`, and that of its gradient rule.
+    assert count_macs(alone, zeros(5, 5), zeros(5, 5), unread=True) == 4 * 125
+
+
 def test_a_sharded_body_counts_on_every_device():
     mesh = make_mesh(data=4, space=2)
     rows = PartitionSpec("data")
