@@ -1,6 +1,7 @@
 """A trained recogniser as a function from clips to probabilities of classes."""
 
 import math
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,9 @@ import numpy as np
 from flax import linen as nn
 
 from stjax.data.base import LabelSpec
+from stjax.data.footage import open_footage
+from stjax.data.labelled import Views
+from stjax.data.lists.item import Item
 from stjax.errors import UserError
 from stjax.evaluation.recognition import aggregate
 from stjax.tasks import normalise
@@ -36,6 +40,7 @@ class Recogniser:
         spec: LabelSpec,
         *,
         source: str = "",
+        views: Views | None = None,
         largest_batch: int = 8,
     ):
         """A recogniser from its parts; `stjax.load` makes one from a workdir.
@@ -45,12 +50,14 @@ class Recogniser:
           variables: what ``model.init`` returns, trained.
           spec: of the training data.
           source: where it came from, in words.
+          views: which frames of a video to look at, for `video`.
           largest_batch: clips recognised at once.
         """
         self.model = model
         self.variables = jax.device_put(variables)
         self.spec = spec
         self.source = source
+        self.views = views
         self.largest_batch = largest_batch
         self._logits = jax.jit(self._forward)
 
@@ -80,6 +87,25 @@ class Recogniser:
           views: [V, T, H, W, C], as `__call__` takes them.
         """
         return aggregate(self.logits(views), self.spec).astype(np.float32)
+
+    def video(self, path: str | Path) -> np.ndarray:
+        """The probabilities [K] for a video file, seen as the test videos were.
+
+        Args:
+          path: a video, or a folder of frames.
+
+        Raises:
+          UserError: it is missing, not a video, or has no frames; or this recogniser
+            does not know how its videos were seen.
+        """
+        if self.views is None:
+            raise UserError("this recogniser has no views; give it clips instead")
+        path = Path(path).expanduser()
+        if not path.exists():
+            raise UserError(f"there is no video {path}; check the path")
+        footage = open_footage(path.parent, Item(path.name, labels=()))
+        views, _ = self.views.take(footage, np.random.default_rng(0))
+        return self.of_views(views)
 
     def logits(self, x) -> np.ndarray:
         """As `__call__`, before the softmax: float32 [B, K]."""

@@ -1,4 +1,6 @@
-"""``stjax predict``: from a clip in a file to a prediction in files."""
+"""``stjax predict``: what follows a clip, or what it shows."""
+
+import json
 
 import numpy as np
 from etils import epath
@@ -15,8 +17,12 @@ def predict(
     frames: int | None = None,
     step: int | None = None,
     variable: str | None = None,
+    top: int = 5,
 ) -> None:
-    """Predicts the next frames of a clip.
+    """Predicts the next frames of a clip; or, of a recogniser, what the clip shows.
+
+    A recogniser prints the most probable classes of a video or a folder of frames,
+    seen as the test videos of its training were.
 
     Of a NetCDF or Zarr file the last frames are the model's input, and the forecast is
     written as prediction.nc or .zarr, with coordinates, lead_time and units. Of any
@@ -29,13 +35,21 @@ def predict(
       input: the clip: .nc, .zarr, .npy or .npz [T, H, W, C] or [T, H, W], .gif or a
         video (which is cropped and resized to the frames that the model was trained
         on).
-      output: folder for the results (default: WORKDIR/pictures/NAME of the clip).
+      output: folder for the results (default: WORKDIR/pictures/NAME of the clip); of a
+        recogniser a .json for all probabilities (default: none).
       frames: how many to predict (default: as in training).
       step: the checkpoint (default: the best).
       variable: of a NetCDF or Zarr file that has other names than the training data:
         one, or several with commas between.
+      top: how many classes to print.
     """
+    from stjax.data.base import LabelSpec
     from stjax.loading import load
+    from stjax.training.workdir import description
+
+    if isinstance(description(workdir)[1], LabelSpec):
+        _recognise(workdir, input, output, step, top)
+        return
 
     if gridfiles.is_grid(input):
         _predict_grid(workdir, input, output, frames, step, variable)
@@ -52,6 +66,24 @@ def predict(
     prediction = predictor(past, frames)
     future = future[..., predictor.spec.target_index]
     _write(predictor, past, prediction, future, output or _default(workdir, input))
+
+
+def _recognise(workdir, input, output, step, top) -> None:
+    from stjax.loading import load
+
+    if not epath.Path(input).exists():
+        raise UserError(f"there is no video {input!r}; check the path")
+    recogniser = load(workdir, step)
+    found = recogniser.video(input)
+    best = recogniser.top_k(found, top)
+    width = max(len(name) for name, _ in best)
+    print(f"{recogniser.source}: {input}")
+    for name, probability in best:
+        print(f"  {name:<{width}}  {probability:6.1%}")
+    if output:
+        every = dict(recogniser.top_k(found, len(found)))
+        epath.Path(output).write_text(json.dumps(every, indent=2))
+        print(f"wrote {output}: the probabilities of all {len(found)} classes")
 
 
 def _predict_grid(workdir, input, output, frames, step, variable) -> None:

@@ -7,13 +7,14 @@ from etils import epath
 from stjax import config as configs
 from stjax.evaluation import create_evaluator
 from stjax.scoring import error_of
-from stjax.sharding.mesh import put_batch
+from stjax.sharding.mesh import put_batch, replicated
 from stjax.training import inputs
+from stjax.training.batch_stats import recalibrate
 from stjax.training.checkpoint import Checkpoints
 from stjax.training.meter import Meter
 from stjax.training.pictures import draw
 from stjax.training.setup import Setup, first_state, prepare
-from stjax.training.state import count_params, placed
+from stjax.training.state import TrainState, count_params, placed
 from stjax.training.stopping import Termination
 from stjax.training.workdir import check_storage, describe, versions
 from stjax.training.writer import Writer, progress, say, to_json
@@ -78,6 +79,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | epath.Path) -> dict:
                     meter.settle()  # what is not finite is never saved
                     saved = {"seconds": meter.seconds}
                     if evaluate:
+                        state = _recalibrated(setup, dataset, state)
                         found = evaluator(state.variables)["metrics"]
                         saved["error"] = error_of(setup.metrics, found)
                         _report(writer, setup, step, meter.loss, found)
@@ -102,6 +104,23 @@ def train(config: ml_collections.ConfigDict, workdir: str | epath.Path) -> dict:
         (workdir / "results.json").write_text(to_json(results, indent=2))
         draw(workdir, setup, jax.device_get(variables), results)
     return results
+
+
+def _recalibrated(setup: Setup, dataset, state: TrainState) -> TrainState:
+    """With batch statistics over ``train.precise_bn`` batches, where that is set."""
+    config, mesh, count = setup.config, setup.mesh, setup.config.train.precise_bn
+    if not count:
+        return state
+
+    def forward(variables, batch, index):
+        rng = jax.random.fold_in(jax.random.key(config.seed), index)
+        return setup.objective(variables, batch, index, rng).collections
+
+    with inputs.batches(config, dataset) as batches:
+        some = (put_batch(mesh, next(batches)) for _ in range(count))
+        variables = recalibrate(state.variables, some, forward, replicated(mesh))
+    del variables["params"]
+    return state.replace(collections=variables)
 
 
 def _report(

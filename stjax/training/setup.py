@@ -131,7 +131,13 @@ def first_state(
     if checkpoints.last is not None:
         return checkpoints.restore(placed(abstract, shardings)), shardings
     if config.train.init_from:
-        variables = initial_variables(config.train.init_from, model, abstract.variables)
+        variables = initial_variables(
+            config.train.init_from,
+            model,
+            abstract.variables,
+            fresh=lambda: init_variables(model, setup.spec, config.seed),
+            classes=getattr(setup.spec, "classes", None),
+        )
 
         def begin(variables: dict) -> TrainState:
             return create_state(variables, setup.tx, average)

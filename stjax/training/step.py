@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import jax
 import jax.numpy as jnp
@@ -72,7 +73,8 @@ class TrainStep:
     def _loss(self, params: dict, state: TrainState, batch: Batch):
         rng = jax.random.fold_in(jax.random.key(self.seed), state.step)
         variables = {"params": params, **state.collections}
-        with grouped_batch_norm(self.bn_groups):
+        groups = self.bn_groups
+        with grouped_batch_norm(groups) if groups > 1 else nullcontext():
             found = self.objective(variables, batch, state.step, rng)
         count = jnp.maximum(found.weight.sum(), 1.0)
         loss = (found.each * found.weight).sum() / count
