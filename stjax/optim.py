@@ -60,7 +60,7 @@ def create_optimizer(
     clip: float | None = None,
     weight_decay: float | None = None,
     decay_1d: bool = True,
-    freeze: Sequence[str] = (),
+    freeze: Sequence[str] | None = None,
     layer_decay: float | None = None,
     layer_order: Sequence[str] | None = None,
     **fields: object,

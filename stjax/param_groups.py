@@ -35,7 +35,7 @@ def names(params: optax.Params) -> list[str]:
     return [jax.tree_util.keystr(p, simple=True, separator="/") for p in paths]
 
 
-def trained(params: dict, freeze: Sequence[str]) -> dict:
+def trained(params: dict, freeze: Sequence[str] | None) -> dict:
     """The part of a tree of parameters (or gradients) that is trained.
 
     Args:
@@ -128,7 +128,7 @@ def layer_scales(
 
 def grouped(
     optimizer: "Optimizer",
-    freeze: Sequence[str] = (),
+    freeze: Sequence[str] | None = None,
     layer_decay: float | None = None,
     layer_order: Sequence[str] | None = None,
 ) -> "Optimizer":
