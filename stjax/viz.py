@@ -7,10 +7,10 @@ import numpy as np
 from stjax import media
 from stjax.errors import UserError
 
-_PAPER = (255, 255, 255)
-_INK = (40, 40, 40)
-_FAINT = (130, 130, 130)
-_EDGE = (190, 190, 190)
+PAPER = (255, 255, 255)
+INK = (40, 40, 40)
+FAINT = (130, 130, 130)
+EDGE = (190, 190, 190)
 _GAP, _MARGIN, _NUMBERS = 4, 14, 24
 _CELL = 72  # pixels: frames are enlarged to at least this
 _LARGEST = 192
@@ -44,7 +44,7 @@ def colour(
         rgb = _colour_map(cmap or "viridis")(x[..., 0])[..., :3]
         hole = missing[..., 0]
     rgb = np.round(255 * np.asarray(rgb)).astype(np.uint8)
-    rgb[hole] = _EDGE
+    rgb[hole] = EDGE
     return rgb
 
 
@@ -60,7 +60,8 @@ def _colour_map(name: str):
     return matplotlib.colormaps[name]
 
 
-def _font(size: int):
+def font(size: int):
+    """Pillow's own font."""
     from PIL import ImageFont
 
     return ImageFont.load_default(size)
@@ -175,13 +176,13 @@ def _sheet(rows: list, picks: list, cell: tuple[int, int], note: str) -> np.ndar
     from PIL import Image, ImageDraw
 
     ch, cw = cell
-    label, small = _font(16), _font(12)
+    label, small = font(16), font(12)
     left = 30 + max(round(label.getlength(name)) for name, _, _ in rows)
     width = left + max(map(len, picks)) * (cw + _GAP) + _MARGIN
     width = max(width, left + round(small.getlength(note)) + _MARGIN)
     # Frame numbers stand over the input and over the first row of the future.
     height = 2 * _MARGIN + 2 * _NUMBERS + len(rows) * (ch + _GAP) + (22 if note else 0)
-    sheet = Image.new("RGB", (width, height), _PAPER)
+    sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
     y = _MARGIN - 6
     for row, (name, frames, first) in enumerate(rows):
@@ -189,16 +190,16 @@ def _sheet(rows: list, picks: list, cell: tuple[int, int], note: str) -> np.ndar
         if row < 2:
             for x, t in zip(xs, picks[row], strict=True):
                 at = (x + cw / 2, y + _NUMBERS - 10)
-                draw.text(at, str(first + t), _FAINT, small, "mm")
+                draw.text(at, str(first + t), FAINT, small, "mm")
             y += _NUMBERS
-        draw.text((left - 14, y + ch / 2), name, _INK, label, "rm")
+        draw.text((left - 14, y + ch / 2), name, INK, label, "rm")
         for x, t in zip(xs, picks[row], strict=True):
             if t < len(frames):
                 picture = Image.fromarray(_rescale(frames[t], (ch, cw)))
                 sheet.paste(picture, (int(x), y))
-            draw.rectangle((x - 1, y - 1, x + cw, y + ch), outline=_EDGE)
+            draw.rectangle((x - 1, y - 1, x + cw, y + ch), outline=EDGE)
         y += ch + _GAP
-    draw.text((left, y + 6), note, _FAINT, small, "la")
+    draw.text((left, y + 6), note, FAINT, small, "la")
     return np.asarray(sheet)
 
 
@@ -232,13 +233,13 @@ def _moment(rows: list, t_in: int, t: int, cell: tuple[int, int]) -> np.ndarray:
 
     (_, input, _), *panels = rows
     (ch, cw), future = cell, t - t_in
-    label, small = _font(15), _font(12)
+    label, small = font(15), font(12)
     wide = max(cw, 92)  # room for the longest label
-    sheet = Image.new("RGB", (12 + len(panels) * (wide + 12), ch + 60), _PAPER)
+    sheet = Image.new("RGB", (12 + len(panels) * (wide + 12), ch + 60), PAPER)
     draw = ImageDraw.Draw(sheet)
     for i, (name, frames, _) in enumerate(panels):
         x = 12 + i * (wide + 12)
-        draw.text((x + wide / 2, 16), name, _INK, label, "mm")
+        draw.text((x + wide / 2, 16), name, INK, label, "mm")
         x += (wide - cw) // 2
         picture = None
         if future < 0:
@@ -247,9 +248,9 @@ def _moment(rows: list, t_in: int, t: int, cell: tuple[int, int]) -> np.ndarray:
             picture = frames[future]
         if picture is not None:
             sheet.paste(Image.fromarray(_rescale(picture, cell)), (x, 30))
-        draw.rectangle((x - 1, 29, x + cw, 30 + ch), outline=_EDGE)
+        draw.rectangle((x - 1, 29, x + cw, 30 + ch), outline=EDGE)
     what = "input" if future < 0 else "predicted"
-    draw.text((12, 46 + ch), f"frame {t + 1}: {what}", _FAINT, small, "lm")
+    draw.text((12, 46 + ch), f"frame {t + 1}: {what}", FAINT, small, "lm")
     return np.asarray(sheet)
 
 
