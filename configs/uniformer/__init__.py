@@ -1,0 +1,1 @@
+"""UniFormer: configs of the published models."""
