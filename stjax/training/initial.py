@@ -27,6 +27,7 @@ def initial_variables(
     *,
     fresh: Callable[[], dict] | None = None,
     classes: Sequence[str] | None = None,
+    labels: Sequence[str] | None = None,
 ) -> dict:
     """Variables for a model from a workdir or from a file of the PyTorch original.
 
@@ -34,7 +35,7 @@ def initial_variables(
 
     * the head of a recogniser (modules in its ``head_names``, by default ``head``)
       stays fresh where it is missing or has other classes; where all classes are
-      among those that a workdir's model knows by name, their outputs are taken;
+      among those that the weights know by name, their outputs are taken;
     * non-local blocks that are missing stay fresh: they are the identity at birth;
     * around a ``backbone`` (`stjax.models.probe`) everything stays fresh where the
       weights are those of the backbone alone.
@@ -50,6 +51,9 @@ def initial_variables(
       fresh: makes its variables anew, called where some are needed; None: everything
         has to be there.
       classes: their names, in the order of the model's outputs.
+      labels: class names of the weights, in the order of their outputs, where only
+        the caller knows them: a file has none, and with as many classes as the model
+        has it is taken to have the same ones.
 
     Raises:
       UserError: nothing there, or it does not fit the model.
@@ -60,7 +64,13 @@ def initial_variables(
     variables, known = read(path, model)
     want, have = _flatten(abstract), _flatten(variables)
     have, own = _placed(have, want, model)
-    have = _with_classes(have, own, known, classes)
+    outputs = {v.shape[-1] for p, v in have.items() if own(p) and v.ndim}
+    if labels and outputs and len(labels) not in outputs:
+        raise UserError(
+            f"{len(labels)} labels are given for train.init_from={path!r}, whose head"
+            f" has {min(outputs)} classes; give the list it was trained with"
+        )
+    have = _with_classes(have, own, labels or known, classes)
     if any(p not in want or have[p].shape != want[p].shape for p in have if own(p)):
         have = {p: v for p, v in have.items() if not own(p)}
     new = _missing(have, want, own) if fresh else set()
@@ -94,6 +104,8 @@ def _of_file(path: str, model: nn.Module) -> tuple[dict, None]:
     inner = getattr(model, "backbone", model)
     state = convert.read_file(path)
     if family_of(inner).head:  # a recogniser
+        count = convert.class_count(inner, state)
+        inner = inner.clone(num_classes=count) if count else inner
         return inflate(inner, state, partial=True), None
     return convert.from_torch(inner, state), None
 

@@ -213,10 +213,11 @@ def uniformer():
     return variables_of(TINY, 1, VIDEO)
 
 
-def from_file(path, model, x=VIDEO):
+def from_file(path, model, x=VIDEO, **classes):
     made = variables_of(model, 99, x)
     abstract = jax.eval_shape(lambda: made)
-    return initial_variables(path, model, abstract, fresh=lambda: made), made
+    found = initial_variables(path, model, abstract, fresh=lambda: made, **classes)
+    return found, made
 
 
 def without_head(variables):
@@ -237,6 +238,19 @@ def test_files_of_the_original(uniformer, tmp_path):
     equal(found["params"]["head"], made["params"]["head"])
     with pytest.raises(UserError, match="blocks1_?.?0"):
         from_file(path, TINY.clone(mlp_ratio=2.0))
+
+
+def test_labels_of_a_file(uniformer, tmp_path):
+    path = save(convert.to_torch(TINY, uniformer), tmp_path / "u.safetensors")
+    kernel = np.asarray(uniformer["params"]["head"]["kernel"])
+    classes = {"labels": ("Cat", "dog", "hen house"), "classes": ("hen_house", "cat")}
+    found, _ = from_file(path, TINY.clone(num_classes=2), **classes)
+    np.testing.assert_array_equal(found["params"]["head"]["kernel"], kernel[:, [2, 0]])
+    classes["classes"] = ("cat", "dog", "cow")
+    found, made = from_file(path, TINY, **classes)
+    equal(found["params"]["head"], made["params"]["head"])
+    with pytest.raises(UserError, match="2 labels are given .* has 3 classes"):
+        from_file(path, TINY, labels=("cat", "dog"), classes=("dog", "cat", "cow"))
 
 
 def test_non_local_blocks_on_a_trained_network(tmp_path, told):
