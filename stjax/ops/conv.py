@@ -13,6 +13,7 @@ depthwise, at most 49 taps          shift        native (2-D)   native
 depthwise 3-D, more taps            slices       slices         native
 grouped (1 < groups < channels)     split        native         split
 dense 3-D, ``kt > 1``, ``kh > 1``   slices       slices         native
+dense 3-D, others, temporal stride  slices       native         native
 pointwise (1 x 1, stride 1)         dot          native         native
 input dilation                      spread       native         native
 everything else                     dense        native         native
@@ -111,14 +112,12 @@ def conv_nd(
             return split(lhs, rhs)
         _only(impl, "auto")
         return lax.platform_dependent(lhs, rhs, tpu=native, default=split)
-    if impl == "slices" or (impl == "auto" and nd == 3 and _worth_slicing(window)):
-        if nd != 3 or strides[0] != 1:
-            if impl == "slices":
-                raise ValueError("impl 'slices' needs 3-D and a temporal stride of 1")
-            return native(lhs, rhs)
-        slices = partial(_slices, args=args, groups=1)
-        if impl == "slices":
-            return slices(lhs, rhs)
+    slices = partial(_slices, args=args, groups=1)
+    if impl == "slices":
+        if nd != 3:
+            raise ValueError("impl 'slices' needs 3-D")
+        return slices(lhs, rhs)
+    if impl == "auto" and nd == 3 and strides[0] == 1 and _worth_slicing(window):
         return lax.platform_dependent(lhs, rhs, cuda=native, default=slices)
     if set(window) == set(strides) == {1} and not any(map(any, padding)):
         dot = partial(_dot, precision=precision)
@@ -126,7 +125,16 @@ def conv_nd(
             return dot(lhs, rhs)
         return lax.platform_dependent(lhs, rhs, cpu=dot, default=native)
     _only(impl, "auto")
-    return dense(lhs, rhs, strides, padding, dilation, precision)
+    plain = partial(
+        dense,
+        strides=strides,
+        padding=padding,
+        dilation=dilation,
+        precision=precision,
+    )
+    if nd == 3:
+        return lax.platform_dependent(lhs, rhs, cpu=slices, default=plain)
+    return plain(lhs, rhs)
 
 
 def _spread(x, w, *, native, factors):
@@ -233,12 +241,14 @@ def _slices(x, w, *, args, groups):
     """A 3-D convolution as a sum over temporal taps of 2-D ones, float32 sum."""
     strides, padding, dilation, precision = args
     b, t = x.shape[:2]
-    kt, dt = w.shape[0], dilation[0]
-    x = jnp.pad(x, ((0, 0), padding[0], (0, 0), (0, 0), (0, 0)))
-    t_out = t + sum(padding[0]) - (kt - 1) * dt
+    kt, dt, st = w.shape[0], dilation[0], strides[0]
+    if any(padding[0]):
+        x = jnp.pad(x, ((0, 0), padding[0], (0, 0), (0, 0), (0, 0)))
+    t_out = (t + sum(padding[0]) - (kt - 1) * dt - 1) // st + 1
+    reach = (t_out - 1) * st + 1
     total = 0.0
     for i in range(kt):
-        frames = lax.slice_in_dim(x, i * dt, i * dt + t_out, axis=1)
+        frames = lax.slice_in_dim(x, i * dt, i * dt + reach, st, axis=1)
         y = conv_nd(
             frames.reshape(b * t_out, *x.shape[2:]),
             w[i],
