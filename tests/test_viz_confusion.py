@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from stjax.confusion import confusion_picture
 from stjax.errors import UserError
-from stjax.viz import colour
+from stjax.viz import colour, confusion
 
 EMPTY = (190, 190, 190)
 
@@ -28,7 +27,7 @@ def test_a_cell_is_the_share_of_its_row():
     k, cell = 6, 48
     matrix = np.diag([3, 3, 3, 3, 3, 0])
     matrix[0] = [10, 0, 5, 0, 5, 0]
-    picture = confusion_picture(matrix, names(k))
+    picture = confusion(matrix, names(k))
     assert picture.dtype == np.uint8 and picture.shape[2] == 3
     top, left = corner_of(picture, k, cell)
     for column, share in enumerate(matrix[0] / 20):
@@ -41,12 +40,12 @@ def test_a_cell_is_the_share_of_its_row():
 
 def test_numbers_stand_in_the_cells_of_a_few_classes_only():
     # Of one class, every clip right: the number 100 is white on dark blue.
-    picture = confusion_picture(8 * np.eye(8, dtype=int), names(8))
+    picture = confusion(8 * np.eye(8, dtype=int), names(8))
     top, left = corner_of(picture, 8, 48)
     cell = picture[top + 1 : top + 47, left + 1 : left + 47].reshape(-1, 3)
     assert (cell == 255).all(1).any() and (cell == shade(1.0)).all(1).mean() > 0.7
     k, size = 21, 24
-    picture = confusion_picture(8 * np.eye(k, dtype=int), names(k))
+    picture = confusion(8 * np.eye(k, dtype=int), names(k))
     top, left = corner_of(picture, k, size)
     cell = picture[top + 1 : top + 23, left + 1 : left + 23]
     assert (cell == shade(1.0)).all()
@@ -55,7 +54,7 @@ def test_numbers_stand_in_the_cells_of_a_few_classes_only():
 @pytest.mark.parametrize(("k", "side"), [(51, 969), (174, 870), (400, 800)])
 def test_many_classes_fit_and_are_thinly_named(k, side):
     rng = np.random.default_rng(0)
-    picture = confusion_picture(rng.poisson(1, (k, k)), names(k))
+    picture = confusion(rng.poisson(1, (k, k)), names(k))
     height, width = picture.shape[:2]
     assert side < width < side + 120 and side < height < side + 160
     # Rows of text left of the matrix: 15 pixels or more for each.
@@ -66,14 +65,14 @@ def test_many_classes_fit_and_are_thinly_named(k, side):
 
 
 def test_long_names_are_cut():
-    short = confusion_picture(np.eye(2), ["a" * 24, "b"])
-    long = confusion_picture(np.eye(2), ["a" * 100, "b"])
+    short = confusion(np.eye(2), ["a" * 24, "b"])
+    long = confusion(np.eye(2), ["a" * 100, "b"])
     assert long.shape[1] < short.shape[1] + 10
 
 
 def test_a_matrix_of_another_size_and_one_without_clips():
     with pytest.raises(UserError, match=r"expected \[K, K\] for 3 classes"):
-        confusion_picture(np.eye(2), names(3))
-    picture = confusion_picture(np.zeros((7, 7)), names(7))
+        confusion(np.eye(2), names(3))
+    picture = confusion(np.zeros((7, 7)), names(7))
     top, left = corner_of(picture, 7, 48)
     assert (picture[top + 4 :: 48, left + 4 :: 48][:7, :7] == EMPTY).all()

@@ -1,12 +1,11 @@
-"""A confusion matrix as a picture, in the look of `stjax.viz`."""
+"""A confusion matrix as a picture."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from stjax import viz
 from stjax.errors import UserError
-from stjax.viz import EDGE, FAINT, INK, PAPER
+from stjax.viz.look import EDGE, FAINT, INK, PAPER, colour, font
 
 _NUMBERED = 20  # up to so many classes each cell has its number
 _LONGEST = 24  # characters of a class name
@@ -14,7 +13,7 @@ _LARGEST = 1000  # pixels of the matrix, up to as many classes
 _LINE = 15  # pixels a name needs
 
 
-def confusion_picture(matrix: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+def confusion(matrix: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     """Draws a confusion matrix: rows are the truth, columns the prediction.
 
     Each row is normalised: a cell is the share of the clips of a class that were taken
@@ -54,13 +53,13 @@ def _draw(
 ) -> np.ndarray:
     from PIL import Image, ImageDraw
 
-    k, label, small = len(names), viz.font(16), viz.font(12)
+    k, label, small = len(names), font(16), font(12)
     room = 22 + max(round(small.getlength(name)) for name in names)
     left, top, side = max(room, 60), room + 56, k * cell
     width = max(left + side + 14, left + 260)
     sheet = Image.new("RGB", (width, top + side + 14), PAPER)
     draw = ImageDraw.Draw(sheet)
-    cells = viz.colour(share[..., None], cmap="Blues").repeat(cell, 0).repeat(cell, 1)
+    cells = colour(share[..., None], cmap="Blues").repeat(cell, 0).repeat(cell, 1)
     sheet.paste(Image.fromarray(cells), (left, top))
     _grid(draw, left, top, k, cell)
     if k <= _NUMBERED:
@@ -87,21 +86,21 @@ def _grid(draw, left: int, top: int, k: int, cell: int) -> None:
     draw.rectangle((left - 1, top - 1, left + side, top + side), outline=EDGE)
 
 
-def _numbers(draw, share: np.ndarray, left: int, top: int, cell: int, font) -> None:
+def _numbers(draw, share: np.ndarray, left: int, top: int, cell: int, small) -> None:
     """Percent in each cell that is not empty."""
     for (row, column), value in np.ndenumerate(share):
         if value > 0:  # NaN is not
             at = left + (column + 0.5) * cell, top + (row + 0.5) * cell
             ink = PAPER if value > 0.5 else INK
-            draw.text(at, f"{100 * value:.0f}", ink, font, "mm")
+            draw.text(at, f"{100 * value:.0f}", ink, small, "mm")
 
 
-def _upright(sheet, text: str, at: tuple[float, float], font) -> None:
+def _upright(sheet, text: str, at: tuple[float, float], small) -> None:
     """Text that reads upwards from y, centred on x."""
     from PIL import Image, ImageDraw
 
-    length, height = round(font.getlength(text)) + 2, round(1.4 * font.size)
+    length, height = round(small.getlength(text)) + 2, round(1.4 * small.size)
     strip = Image.new("RGB", (length, height), PAPER)
-    ImageDraw.Draw(strip).text((0, height / 2), text, INK, font, "lm")
+    ImageDraw.Draw(strip).text((0, height / 2), text, INK, small, "lm")
     x, y = round(at[0] - height / 2), round(at[1])
     sheet.paste(strip.rotate(90, expand=True), (x, y - length))
