@@ -187,6 +187,8 @@ class TrainTransform:
                 )
         if self.scale[1] > 1 or max(self.corners or (1,)) > 1:
             raise UserError("data.augment: a share of a frame is at most 1")
+        if self.flip not in (True, False):
+            raise UserError(f"data.augment.flip={self.flip!r}: expected true or false")
         if self.jitter and self.corners:
             raise UserError("data.augment: set jitter or corners, not both")
         if self.jitter and self.jitter[0] < self.size:

@@ -226,6 +226,8 @@ def test_mistakes_are_named():
     assert create_transform(224, jitter=None) == TrainTransform(224)
     with pytest.raises(UserError, match="at least the crop, 224"):
         TrainTransform(224, jitter=(200, 320))
+    with pytest.raises(UserError, match="flip='none': expected true or false"):
+        TrainTransform(224, flip="none")
     with pytest.raises(UserError, match="not both"):
         TrainTransform(224, jitter=(256, 320), corners=(1.0,))
     with pytest.raises(UserError, match=r"expected \(smallest, largest\)"):
