@@ -68,7 +68,8 @@ def index_video(path: str | Path) -> VideoIndex:
             keys = np.zeros((0, 2), np.int64)
             return VideoIndex(str(path), None, length, keys, size, rate)
     # With frames that are displayed in another order than they are stored, a demuxer
-    # may seek by either of the two times: the earlier one never overshoots.
+    # may seek by either of the two times. By the first mp4 finds the key frame itself,
+    # the earlier one never overshoots.
     keys = sorted(
         (p[0], min(p[0], p[0] if p[1] is None else p[1])) for p in packets if p[2]
     )
@@ -82,7 +83,8 @@ def _starts(index: VideoIndex, first: int) -> list[int | None]:
     if index.pts is None:
         return [None]
     usable = index.keys[index.keys[:, 0] <= index.pts[first]]
-    return [int(key[1]) for key in usable[:0:-1][:2]] + [None]
+    times = [time for key in usable[:0:-1][:2].tolist() for time in key]
+    return [*dict.fromkeys(times), None]
 
 
 def decode(index: VideoIndex, first: int) -> Iterator[tuple[int, av.VideoFrame]]:

@@ -14,6 +14,7 @@ from stjax.data.footage import VideoFootage
 from stjax.data.lists import FORMATS
 from stjax.data.pipeline import batches, make_dataset
 from stjax.data.sources import open_source
+from stjax.data.video import decode, index_video
 from stjax.errors import UserError
 
 PLAIN = {"scale": (1.0, 1.0), "aspect": (1.0, 1.0), "flip": False}
@@ -206,6 +207,11 @@ def test_footage_is_exact(tmp_path, codec):
         assert list(got) == sorted(set(wanted))
         for k, frame in got.items():
             np.testing.assert_array_equal(frame, frames[k])
+    # Decoding begins at the last key frame, not at one before it.
+    index = index_video(path)
+    for first in (50, 100, 160):
+        key = np.searchsorted(index.pts, index.keys[:, 0])
+        assert next(decode(index, first))[0] == key[key <= first].max() > 0
 
 
 def test_footage_of_real_video(reference):

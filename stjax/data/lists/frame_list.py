@@ -10,6 +10,7 @@ from stjax.errors import UserError
 # Sic: PySlowFast insists on "vido".
 HEADER = "original_vido_id"
 _NUMBERED = re.compile(r"^(.*?)(\d+)(\.\w+)$")
+_LABELS = re.compile(r"\d+(,\d+)*")
 
 
 def is_frame_list(file: Path) -> bool:
@@ -31,6 +32,8 @@ class _Frames:
     def add(self, path: str, labels: set[int]) -> None:
         k = len(self.paths)
         self.paths.append(path)
+        if not labels and not self._open:
+            return
         for label in [x for x in self._open if x not in labels]:
             self._spans.append((self._open.pop(label), k, label))
         for label in labels - self._open.keys():
@@ -72,7 +75,7 @@ def read_videos(file: Path) -> Iterator[tuple[str, Item]]:
                 if not fields:
                     continue
                 labels = fields[-1].strip('"')
-                if len(fields) != 5 or not re.fullmatch(r"(\d+(,\d+)*)?", labels):
+                if len(fields) != 5 or (labels and not _LABELS.fullmatch(labels)):
                     raise wrong_line(file, number, line.strip(), expected)
                 name = fields[0]
                 if name != last and isinstance(videos.get(last), _Frames):
@@ -83,7 +86,9 @@ def read_videos(file: Path) -> Iterator[tuple[str, Item]]:
                     raise wrong_line(
                         file, number, line.strip(), "the frames of a video together"
                     )
-                frames.add(fields[3], {int(x) for x in labels.split(",") if x})
+                frames.add(
+                    fields[3], set(map(int, labels.split(","))) if labels else set()
+                )
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the list {file}: {error}") from error
     for name, video in videos.items():
