@@ -64,23 +64,13 @@ def initial_variables(
     variables, known = read(path, model)
     want, have = _flatten(abstract), _flatten(variables)
     have, own = _placed(have, want, model)
-    outputs = {v.shape[-1] for p, v in have.items() if own(p) and v.ndim}
-    if labels and outputs and len(labels) not in outputs:
-        raise UserError(
-            f"{len(labels)} labels are given for train.init_from={path!r}, whose head"
-            f" has {min(outputs)} classes; give the list it was trained with"
-        )
+    if labels:
+        _check_labels(labels, {p: v for p, v in have.items() if own(p)}, path)
     have = _with_classes(have, own, labels or known, classes)
     if any(p not in want or have[p].shape != want[p].shape for p in have if own(p)):
         have = {p: v for p, v in have.items() if not own(p)}
     new = _missing(have, want, own) if fresh else set()
-    found = differences(_shapes(have), _shapes(want, without=new))
-    if found:
-        more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
-        raise UserError(
-            f"train.init_from={path!r} does not fit the model:"
-            f" {'; '.join(found[:3])}{more}"
-        )
+    _check_fit(_shapes(have), _shapes(want, without=new), path)
     if new:
         made = _flatten(fresh())
         have |= {p: made[p] for p in new}
@@ -88,6 +78,25 @@ def initial_variables(
     return flax.traverse_util.unflatten_dict(
         {p: have[p].astype(leaf.dtype) for p, leaf in want.items()}
     )
+
+
+def _check_fit(have: dict[str, tuple], want: dict[str, tuple], path: str) -> None:
+    found = differences(have, want)
+    if found:
+        more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
+        raise UserError(
+            f"train.init_from={path!r} does not fit the model:"
+            f" {'; '.join(found[:3])}{more}"
+        )
+
+
+def _check_labels(labels: Sequence[str], head: Flat, path: str) -> None:
+    outputs = {v.shape[-1] for v in head.values() if v.ndim}
+    if outputs and len(labels) not in outputs:
+        raise UserError(
+            f"{len(labels)} labels are given for train.init_from={path!r}, whose head"
+            f" has {min(outputs)} classes; give the list it was trained with"
+        )
 
 
 def _of_workdir(path: str, model: nn.Module) -> tuple[dict, Sequence[str] | None]:
