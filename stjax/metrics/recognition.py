@@ -1,9 +1,9 @@
 """Metrics of recognition, over a whole split: scores and targets [N, K] → a number.
 
 Scores may be logits or probabilities: only their order counts. Targets are 1 for the
-classes that a clip shows, 0 for the others. A tie counts against the model: a class
-that scores as much as the true one stands before it, so that a constant score is never
-right by luck of the order of the classes. NaN is never right either.
+classes that a clip shows, 0 for the others. Of classes with the same score each is as
+likely to stand first: a tie counts in part, so that a constant score is right on 1/K of
+the clips, whatever the order of the classes. NaN is never right.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ class RecognitionMetric(NamedTuple):
 
 def top1(scores: np.ndarray, targets: np.ndarray) -> float:
     """Share of the clips whose true class scores highest; targets one-hot."""
-    return _mean(_rank(scores, targets) < 1)
+    return _mean(_among(1, scores, targets))
 
 
 def top5(scores: np.ndarray, targets: np.ndarray) -> float:
@@ -32,12 +32,12 @@ def top5(scores: np.ndarray, targets: np.ndarray) -> float:
 
     1 for up to 5 classes. Targets one-hot.
     """
-    return _mean(_rank(scores, targets) < 5)
+    return _mean(_among(5, scores, targets))
 
 
 def mean_class_accuracy(scores: np.ndarray, targets: np.ndarray) -> float:
     """`top1` of each class's clips, mean over the classes that have clips."""
-    right = _rank(scores, targets) < 1
+    right = _among(1, scores, targets)
     counts = targets.sum(0)
     there = counts > 0
     return _mean((targets * right[:, None]).sum(0)[there] / counts[there])
@@ -106,11 +106,13 @@ def create_recognition_metrics(
     return {name: RECOGNITION_METRICS[name] for name in names}
 
 
-def _rank(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """How many classes are not below the true one, [N]."""
+def _among(k: int, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Probability that the true class is among the first k, [N]; 0 or 1 but for ties."""
     scores = np.asarray(scores)
     true = np.take_along_axis(scores, np.argmax(targets, 1)[:, None], 1)
-    return (~(scores < true)).sum(1) - 1
+    same = (scores == true).sum(1)
+    before = (~(scores <= true)).sum(1)  # NaN among them
+    return np.clip((k - before) / np.maximum(same, 1), 0, 1) * (same > 0)
 
 
 def _average_precision(scores: np.ndarray, positive: np.ndarray) -> float:

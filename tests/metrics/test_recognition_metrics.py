@@ -27,13 +27,26 @@ def test_accuracies():
     assert recognition.top5(SCORES[:, :5], ONE[:, :5]) == 1.0
 
 
-def test_ties_and_nan_count_against_the_model():
+def test_a_tie_counts_in_part():
     constant = np.zeros((4, 6))
-    assert recognition.top1(constant, ONE) == recognition.top5(constant, ONE) == 0
+    assert recognition.top1(constant, ONE) == pytest.approx(1 / 6)
+    assert recognition.mean_class_accuracy(constant, ONE) == pytest.approx(1 / 6)
+    assert recognition.top5(constant, ONE) == pytest.approx(5 / 6)
+    # One class before, then the true one and two more share places 2 to 4, or
+    # (five before) 6 to 8.
+    one = np.array([[9, 1, 1, 1, 0, 0, 0, 0]])
+    five = np.array([[9, 9, 9, 1, 1, 1, 9, 9]])
+    target = np.eye(8)[[3]]
+    assert recognition.top1(one, target) == 0 and recognition.top5(one, target) == 1
+    assert recognition.top5(five, target) == 0
+    assert recognition.top5(five[:, 1:], target[:, 1:]) == pytest.approx(1 / 3)
+
+
+def test_nan_is_never_right():
+    nothing = np.full((4, 6), np.nan)
     for name in ("top1", "top5", "mean_class_accuracy"):
-        assert getattr(recognition, name)(constant * np.nan, ONE) == 0
-    scores = np.array([[1.0, 1.0, 0.0]])
-    assert recognition.top1(scores, np.array([[1, 0, 0]])) == 0
+        assert getattr(recognition, name)(nothing, ONE) == 0
+    assert recognition.top1(np.array([[1, np.nan]]), np.eye(2)[[0]]) == 0
 
 
 def test_map_by_hand():
