@@ -237,7 +237,7 @@ def from_dict(values: dict) -> ml_collections.ConfigDict:
 def _update(config: ml_collections.ConfigDict, values: dict) -> None:
     for key, value in values.items():
         if isinstance(value, dict):
-            if key not in config:
+            if key not in config or key == "augment":  # other fields in each task
                 config[key] = ml_collections.ConfigDict()
             _update(config[key], value)
         elif not (key in config and value is None):  # keep the typed placeholder

@@ -46,7 +46,7 @@ def _evaluation_views(data: dict) -> Views:
         return fields[field].default if given is None else given
 
     sampling = Sampling(*map(value, ("sampling", "t_in", "frame_step", "fps")))
-    wanted = [p for p in inspect.signature(make_views).parameters if p in fields]
-    chosen = {name: value(name) for name in wanted}
+    wanted = inspect.signature(make_views).parameters.keys() & fields.keys()
+    chosen = {name: value(name) for name in wanted - {"sampling"}}
     reverse = value("reverse_channels")
     return make_views(False, sampling, reverse=reverse, **chosen)

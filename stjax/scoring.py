@@ -69,7 +69,8 @@ def create_metrics(texts: Iterable[str], source: Source) -> dict[str, Metric]:
     if isinstance(spec, LabelSpec):
         from stjax.metrics.recognition import create_recognition_metrics
 
-        return create_recognition_metrics(",".join(texts).split(","), spec)
+        names = [name for text in texts for name in text.split(",")]
+        return create_recognition_metrics(names, spec)
     found = {name: _bound(name, source) for name in metric_specs(texts, spec)}
     if all(metric.higher_is_better is None for metric in found.values()):
         raise UserError(

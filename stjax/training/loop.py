@@ -99,6 +99,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | epath.Path) -> dict:
             "best_step": best,
             "seconds": meter.seconds,
             "clips_per_second": meter.clips_per_second,
+            "replaced": batches.replaced,
         }
     if jax.process_index() == 0:
         (workdir / "results.json").write_text(to_json(results, indent=2))
