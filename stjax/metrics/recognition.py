@@ -107,7 +107,7 @@ def create_recognition_metrics(
 
 
 def _among(k: int, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Probability that the true class is among the first k, [N]; 0 or 1 but for ties."""
+    """How likely the true class is among the first k, [N]; 0 or 1 but for ties."""
     scores = np.asarray(scores)
     true = np.take_along_axis(scores, np.argmax(targets, 1)[:, None], 1)
     same = (scores == true).sum(1)
