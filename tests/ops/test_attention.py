@@ -148,16 +148,18 @@ def test_splash_pads_at_most_an_eighth():
 
 
 def test_splash_interpreted(monkeypatch):
-    """The kernel on CPU, in Pallas' interpreter: padding of lengths and channels."""
+    """The kernel in Pallas' interpreter: padding, and clips and queries over a mesh."""
     from jax.experimental.pallas.ops.tpu import splash_attention as lib
 
     make = lib.make_splash_mha
     monkeypatch.setattr(
         lib, "make_splash_mha", lambda *a, **kw: make(*a, interpret=True, **kw)
     )
-    args = [normal(1, 150, 1, 32), normal(1, 140, 1, 32), normal(1, 140, 1, 40), None]
+    args = [normal(2, 150, 1, 32), normal(2, 140, 1, 32), normal(2, 140, 1, 40), None]
     args[:3] = [jnp.asarray(x, jnp.float32) for x in args[:3]]
-    dense, other = with_gradient("dense", args), with_gradient("splash", args)
+    dense = with_gradient("dense", args)
+    with jax.set_mesh(make_mesh(2, 1, 2, devices=jax.devices()[:4])):
+        other = with_gradient("splash", args)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), other, dense)
 
 
