@@ -246,24 +246,30 @@ def test_inflation(images):
     with pytest.raises(UserError, match="weights for images"):
         from_torch(c2d, headless)
     i3d = tiny("i3d_r50_w4_nl_softmax")
-    for source in (state, to_torch(c2d, variables)):
-        inflated = inflate(i3d, source)
-        kernel = inflated["params"]["s1"]["pathway0_stem"]["conv"]["kernel"]
-        flat = variables["params"]["s1"]["pathway0_stem"]["conv"]["kernel"]
-        assert kernel.shape[0] == 5
-        np.testing.assert_allclose(kernel.sum(0), flat[0], rtol=1e-6, atol=1e-7)
-        np.testing.assert_array_equal(kernel[0], kernel[4])
-    frame = np.random.default_rng(0).standard_normal((1, 1, 64, 64, 3)).astype("f4")
-    # Zeros beyond the ends reach 5 frames deep before the pool and 6 of 2 after it.
-    clip = np.repeat(frame, 40, 1)
+    inflated = inflate(i3d, state)
+    stem = inflated["params"]["s1"]["pathway0_stem"]["conv"]["kernel"]
+    flat = variables["params"]["s1"]["pathway0_stem"]["conv"]["kernel"]
+    assert stem.shape[0] == 5
+    np.testing.assert_allclose(stem.sum(0), flat[0], rtol=1e-6, atol=1e-7)
+    np.testing.assert_array_equal(stem[0], stem[4])
+    # From C2D the same, but for what is new.
+    from_c2d = inflate(i3d, to_torch(c2d, variables), partial=True)["params"]
+    for stage in ("s1", "s2", "s5"):
+        ours = inflated["params"][stage]
+        jax.tree.map(np.testing.assert_array_equal, from_c2d[stage], ours)
+    assert not [k for k in from_c2d["s3"] if "nonlocal" in k]
 
-    def middle(model, variables):
+    frame = np.random.default_rng(0).standard_normal((1, 1, 32, 32, 3)).astype("f4")
+
+    def middle(model, variables, frames):
+        clip = np.repeat(frame, frames, 1)
         apply = jax.jit(lambda v, x: model.apply(v, x, method="features"))
         y = apply(variables, clip)
         return y[:, y.shape[1] // 2]
 
+    # Zeros beyond the ends reach 5 frames deep before the pool and 6 of 2 after it.
     # The blocks, new, are the identity.
-    close(middle(i3d, inflated), middle(c2d, variables), 1e-5)
+    close(middle(i3d, inflated, 40), middle(c2d, variables, 2), 1e-5)
 
 
 def test_a_new_head(images):
