@@ -2,10 +2,9 @@
 
 The order of the classes is private to every project: that of UniFormer's Kinetics is
 not alphabetical, so its weights score 0 with the usual labels. Names match whatever
-their case, quotes, hyphens, underscores and spaces.
+their case, quotes, brackets, hyphens, underscores and spaces.
 """
 
-import csv
 import json
 import re
 from collections.abc import Sequence
@@ -17,7 +16,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from stjax.errors import UserError
 
-_NUMBER = re.compile(r"\d+")
+_INDEX_FIRST = re.compile(r"(?P<index>\d+)\s*[,\t ]\s*(?P<name>.+)")
+_INDEX_LAST = re.compile(r"(?P<name>.+?)\s*[,\t ]\s*(?P<index>\d+)")
+_QUOTES = "\"' "
 
 
 def read_labels(path: str | Path) -> list[str]:
@@ -38,7 +39,7 @@ def read_labels(path: str | Path) -> list[str]:
     text = path.read_text(encoding="utf-8-sig")
     try:
         pairs = _from_json(text) if path.suffix == ".json" else _from_text(text)
-    except (ValueError, AttributeError) as error:
+    except (ValueError, TypeError) as error:
         raise UserError(f"{path} is not a list of labels: {error}") from None
     if not pairs:
         raise UserError(f"{path} holds no labels; write a name a line")
@@ -55,7 +56,7 @@ def read_labels(path: str | Path) -> list[str]:
 def label_key(name: str) -> str:
     """What two spellings of a class name have in common."""
     words = re.sub(r"[\s_\-]+", " ", name.strip().casefold())
-    return re.sub(r"[\"'`’]", "", words).strip()
+    return re.sub(r"[\"'`’\[\]]", "", words).strip()
 
 
 def label_order(have: Sequence[str], want: Sequence[str]) -> list[int]:
@@ -127,34 +128,18 @@ def _from_json(text: str) -> list[tuple[int, str]]:
     tree = json.loads(text)
     if isinstance(tree, list):
         return [(i, str(name)) for i, name in enumerate(tree)]
-    if all(_NUMBER.fullmatch(k.strip()) for k in tree):
-        return [(int(k), str(name)) for k, name in tree.items()]
-    return [(int(i), str(name)) for name, i in tree.items()]
+    if not isinstance(tree, dict):
+        raise ValueError("expected names and indices, or a list")
+    if all(key.strip().isdigit() for key in tree):
+        return [(int(key), str(name)) for key, name in tree.items()]
+    return [(int(index), str(name)) for name, index in tree.items()]
 
 
 def _from_text(text: str) -> list[tuple[int, str]]:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    split = [_index_and_name(line) for line in lines]
-    if len(split) > 1 and split[0] is None and None not in split[1:]:
-        split = split[1:]  # column titles
-    if None in split or not split:  # plain names, some of which hold numbers
-        return [(i, line.strip("\"' ")) for i, line in enumerate(lines)]
-    return split
-
-
-def _index_and_name(line: str) -> tuple[int, str] | None:
-    """'3,name', 'name,3', '3 name', 'name 3'; None if there is no index."""
-    cells = [cell.strip() for cell in next(csv.reader([line.replace("\t", ",")]))]
-    if len(cells) == 1:
-        before, _, after = line.partition(" ")
-        if _NUMBER.fullmatch(before) and after:
-            return int(before), after.strip("\"' ")
-        before, _, after = line.rpartition(" ")
-        if _NUMBER.fullmatch(after) and before:
-            return int(after), before.strip("\"' ")
-        return None
-    if _NUMBER.fullmatch(cells[0]):
-        return int(cells[0]), ",".join(cells[1:]).strip("\"' ")
-    if _NUMBER.fullmatch(cells[-1]):
-        return int(cells[-1]), ",".join(cells[:-1]).strip("\"' ")
-    return None
+    for pattern in (_INDEX_FIRST, _INDEX_LAST):
+        for rows in (lines, lines[1:]):  # without a line of column titles
+            found = [pattern.fullmatch(line) for line in rows]
+            if rows and all(found):
+                return [(int(m["index"]), m["name"].strip(_QUOTES)) for m in found]
+    return [(i, line.strip(_QUOTES)) for i, line in enumerate(lines)]
