@@ -18,6 +18,7 @@ from stjax.errors import UserError
 
 _INDEX_FIRST = re.compile(r"(?P<index>\d+)\s*[,\t ]\s*(?P<name>.+)")
 _INDEX_LAST = re.compile(r"(?P<name>.+?)\s*[,\t ]\s*(?P<index>\d+)")
+_TITLES = re.compile(r"\b(id|index|name|label|class)", re.IGNORECASE)
 _QUOTES = "\"' "
 
 
@@ -137,8 +138,9 @@ def _from_json(text: str) -> list[tuple[int, str]]:
 
 def _from_text(text: str) -> list[tuple[int, str]]:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
+    titled = lines[:1] and _TITLES.match(lines[0])
     for pattern in (_INDEX_FIRST, _INDEX_LAST):
-        for rows in (lines, lines[1:]):  # without a line of column titles
+        for rows in (lines, lines[1:] if titled else []):
             found = [pattern.fullmatch(line) for line in rows]
             if rows and all(found):
                 return [(int(m["index"]), m["name"].strip(_QUOTES)) for m in found]
