@@ -1,6 +1,7 @@
 """Lists of labelled videos: lines as the official projects publish them."""
 
 import json
+import os
 
 import pytest
 
@@ -273,6 +274,19 @@ def test_missing_videos(tmp_path):
     (tmp_path / "a.mp4").unlink()
     with pytest.raises(UserError, match="6 of 6 videos"):
         read("kinetics", tmp_path, skip=True)
+
+
+def test_files_are_found_by_reading_folders(tmp_path, monkeypatch):
+    """240,000 videos are not asked for one by one."""
+    names = [f"{c}/{k}.mp4" for c in "ab" for k in range(50)]
+    touch(tmp_path, *names)
+    (tmp_path / "train.csv").write_text("".join(f"{name} 0\n" for name in names))
+    asked, read_folders = [], []
+    stat, scandir = os.stat, os.scandir
+    monkeypatch.setattr(os, "stat", lambda *a, **k: asked.append(a) or stat(*a, **k))
+    monkeypatch.setattr(os, "scandir", lambda p: read_folders.append(p) or scandir(p))
+    got, _ = read("kinetics", tmp_path)
+    assert len(got) == 100 and len(read_folders) == 2 and len(asked) < 20
 
 
 @pytest.mark.parametrize(

@@ -281,6 +281,7 @@ def test_workers_and_threads(films):
         ({"aggregate": "median"}, "data.aggregate"),
         ({"mean": (114.75,)}, "data.mean=.* frames in"),
         ({"format": "folder"}, "did you mean 'folders'"),
+        ({"frame_pattern": "img_%05d.jpg"}, "expected a place for a number"),
         ({"test_short_side": 8}, "smaller than crops of 16"),
         ({"labels": "nowhere.txt"}, "cannot read the list .*nowhere.txt"),
     ],

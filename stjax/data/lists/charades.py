@@ -17,7 +17,8 @@ def charades(request: Request) -> Listing:
 
     The official one, Charades_v1_train.csv, has columns ``id`` and ``actions``, such as
     ``c092 11.90 21.20;c147 0.00 12.60`` (seconds), and videos ID.mp4. A training clip
-    has the classes of the frames that it spans; others have all of the video.
+    has the classes of the frames that it spans; others, and frames whose rate is not
+    known, have all of the video.
     """
     part, official = ("train", "train") if request.split == "train" else ("val", "test")
     names = [f"Charades_v1_{official}.csv"]

@@ -40,19 +40,19 @@ def kinetics(request: Request) -> Listing:
         label = 0 if bare else fields[-1]
         if separator == " " and not str(label).isdigit():
             raise wrong_line(file, number, line, "a path and the number of a class")
-        items.append(Item(fields[0], (label_of(label),)))
+        items.append(Item(fields[0], (_label(str(label)),)))
     return Listing(items, folder=request.folder(), source=str(file))
 
 
-def label_of(text: str | int) -> int | str:
+def _label(text: str) -> int | str:
     """A number, or the name of a class."""
-    return int(text) if str(text).lstrip("-").isdigit() else str(text)
+    return int(text) if text.lstrip("-").isdigit() else text
 
 
-def frame_folders(request: Request, pattern: str | None = None) -> Listing:
+def frame_folders(request: Request) -> Listing:
     """``train.txt``, ``val.txt``: folder of frames, their number, label (UniFormer)."""
     file = request.find(*usual(request.split, ["{}.txt", "{}.csv"]))
-    return read_frame_folders(file, request.folder(), pattern)
+    return read_frame_folders(file, request.folder(), None)
 
 
 def read_frame_folders(file: Path, folder: str, pattern: str | None) -> Listing:

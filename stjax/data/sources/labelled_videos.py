@@ -9,6 +9,7 @@ from stjax.data.labelled import Views, label_spec, make_views, target
 from stjax.data.lists import Request, read_list
 from stjax.data.reading import Skips, existing
 from stjax.data.sampling import Sampling
+from stjax.errors import UserError
 
 
 class LabelledVideos:
@@ -119,6 +120,11 @@ class LabelledVideos:
             skips=self._skips,
         )
         self._skips.report()
+        if frame_pattern and frame_pattern.format(1) == frame_pattern.format(2):
+            raise UserError(
+                f"data.frame_pattern={frame_pattern!r}: expected a place for a number,"
+                " such as 'img_{:05d}.jpg'"
+            )
         self._items, self._pattern = listing.items, frame_pattern
         self._views: Views = make_views(
             split == "train",
