@@ -6,7 +6,7 @@ video is the largest of its views'.
 
 data.path: a folder with PySlowFast's frame lists (train.csv, val.csv) or with
 Charades_v1_train.csv, Charades_v1_test.csv and the videos. train.init_from: the workdir
-of ``nonlocal/kinetics:i3d_r101,nl5,128x1`` or ``nl0``; its head is replaced.
+of ``nonlocal/kinetics_long:i3d_r101``, or with nl0; its head is replaced.
 """
 
 from ml_collections import ConfigDict

@@ -46,7 +46,7 @@ def get_config(config: ConfigDict, pairwise: str) -> None:
         milestones=(0, 40, 80),
         factors=(1.0, 0.1, 0.01),
     )
-    config.train.update(epochs=100, eval_every=36_000, save_every=2_000)
+    config.train.update(epochs=100, eval_every=36_000, save_every=2_000, bn_group=8)
 
 
 miniature = get_config.miniature

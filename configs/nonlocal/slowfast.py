@@ -53,7 +53,7 @@ def get_config(config: ConfigDict, net: str, start: str) -> None:
         }
         config.train.epochs = 118
     training(config, batch=64, name="sgd", **sgd, **schedule)
-    config.train.update(eval_every=36_000, save_every=2_000, precise_bn=200)
+    config.train.update(eval_every=36_000, save_every=2_000, bn_group=8, precise_bn=200)
 
 
 miniature = get_config.miniature

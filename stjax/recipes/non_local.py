@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from stjax.recipes.recognition import dataset, sampling, training
 
+NETS = ("i3d_r50", "i3d_r101", "c2d_r50", "c2d_r101")
 # frames, step and stem of clips.
 CLIPS = {
     "8x8": (8, 8, "caffe2"),
@@ -21,8 +22,9 @@ def published(config: ConfigDict, clip: str, **model: object) -> None:
     """The authors' training of a model with these fields on clips of that kind.
 
     SGD with Nesterov momentum for 400,000 steps, a tenth of the rate from 150,000 and
-    again from 300,000; 64 clips a step (8 GPUs x 8). Long clips: 16 a step, batch
-    statistics frozen, blocks without BN; those of res3 see 4 frames each.
+    again from 300,000; 64 clips a step, batch statistics of 8 (a GPU's share). Long
+    clips: 16 a step, batch statistics frozen, blocks without BN; those of res3 see 4
+    frames each.
     """
     frames, step, stem = CLIPS[clip]
     config.model = {"stem": stem, **model}
@@ -43,10 +45,10 @@ def published(config: ConfigDict, clip: str, **model: object) -> None:
         factors=(1.0, 0.1, 0.01),
     )
     config.train.update(
-        steps=400_000, eval_every=50_000, save_every=2_000, precise_bn=200
+        steps=400_000, eval_every=50_000, save_every=2_000, bn_group=8, precise_bn=200
     )
     if clip in LONG:
         config.model.update(frozen_bn=True, non_local_norm=False, temporal_groups=4)
         config.data.batch = 16
         config.optim.lr = 0.0025
-        config.train.precise_bn = None
+        config.train.update(bn_group=None, precise_bn=None)

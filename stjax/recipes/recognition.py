@@ -122,7 +122,9 @@ def shrink(config: ConfigDict) -> None:
     )
     if config.data.augment.get("jitter"):
         config.data.augment.jitter = (36, 45)
-    config.train.update(steps=1, eval_every=1, init_from=None, precise_bn=None)
+    config.train.update(
+        steps=1, eval_every=1, init_from=None, bn_group=None, precise_bn=None
+    )
     config.mesh.data = 1
 
 
