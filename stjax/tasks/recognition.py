@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from stjax.data.base import LabelSpec, Source
 from stjax.errors import UserError
-from stjax.losses import create_loss, smooth
+from stjax.losses import create_loss
 from stjax.tasks import Losses, normalise
 from stjax.training.mixing import erase, mix
 
@@ -53,7 +53,6 @@ class Objective:
       model: a recogniser.
       loss: ``(logits, target) -> [N]``.
       spec: of the clips.
-      smoothing: label smoothing, inside the mixed target.
       mixup, cutmix, prob, switch_prob: of `stjax.training.mixing.mix`.
       erase: probability of random erasing.
     """
@@ -61,7 +60,6 @@ class Objective:
     model: nn.Module
     loss: Callable[..., jax.Array]
     spec: LabelSpec
-    smoothing: float = 0.0
     mixup: float | None = None
     cutmix: float | None = None
     prob: float = 1.0
@@ -73,11 +71,8 @@ class Objective:
         cls, config: ml_collections.ConfigDict, model: nn.Module, spec: LabelSpec
     ) -> "Objective":
         """That of a config."""
-        fields = config.loss.to_dict()
-        smoothing = fields.pop("label_smoothing", None) or 0.0
-        return cls(
-            model, create_loss(**fields), spec, smoothing, **config.mix.to_dict()
-        )
+        loss = create_loss(**config.loss.to_dict())
+        return cls(model, loss, spec, **config.mix.to_dict())
 
     def __call__(
         self, variables: dict, batch: Batch, step: jax.Array, rng: jax.Array
@@ -89,7 +84,6 @@ class Objective:
         x = batch["input"].reshape(b * views, *batch["input"].shape[2:])
         x = normalise(x, self.spec.offset, self.spec.scale)
         target = jnp.repeat(batch["target"], views, axis=0)
-        target = smooth(target, self.smoothing)
         if self.erase:
             x = erase(erasing, x, prob=self.erase)
         if self.mixup or self.cutmix:
