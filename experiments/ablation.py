@@ -1,6 +1,8 @@
 """What the ablations of recognition share: rows that are trained and their table."""
 
 import json
+import shutil
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -9,6 +11,7 @@ from etils import epath
 
 import stjax
 from stjax.data.motion_clips import CLASSES, FACTORS, factor_accuracy
+from stjax.data.motion_files import write_motion_clips
 from stjax.errors import unknown
 from stjax.macs import count_macs
 from stjax.training.workdir import load_run
@@ -41,6 +44,15 @@ def pick(rows: dict[str, Row], names: list[str]) -> dict[str, Row]:
         if name not in rows:
             raise unknown("row", name, rows)
     return {name: rows[name] for name in names}
+
+
+def motion_clips(folder: epath.Path) -> str:
+    """Where the motion clips are: a folder, which is written if it is not there."""
+    clips, part = Path(folder, "clips"), Path(folder, "clips.part")
+    if not clips.exists():
+        shutil.rmtree(part, ignore_errors=True)
+        write_motion_clips(part).rename(clips)
+    return str(clips)
 
 
 def run_row(config, workdir: epath.Path) -> dict:

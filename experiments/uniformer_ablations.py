@@ -9,17 +9,16 @@ changed. Rows that are finished are kept, an interrupted one goes on; DIR/table.
 .json hold all rows that are there. The default base, moving digits on real footage,
 takes minutes a row on two CPU cores and is written to DIR/clips.
 
-Left out of the paper's table is "MobileNet blocks instead of FFN blocks" (78.6): neither
-the paper nor the code says what these blocks are.
+Left out of the paper's table is "MobileNet blocks instead of FFN blocks" (78.6): the
+authors' code does not have them.
 """
 
+from ablation import Row, motion_clips, pick, run
 from absl import app, flags
-from ablation import Row, pick, run
 from etils import epath
 from ml_collections import ConfigDict
 
 from stjax.config import load_config
-from stjax.data.motion_files import write_motion_clips
 from stjax.errors import UserError
 
 MOTION = "uniformer/motion_clips"
@@ -106,9 +105,7 @@ def main(argv: list[str]) -> None:
     try:
         rows = pick(ROWS, _ROWS.value)
         if path is None and _BASE.value == MOTION:
-            path = str(folder / "clips")
-            if not epath.Path(path).exists():
-                write_motion_clips(path)
+            path = motion_clips(folder)
         fields = {"init_from": _INIT.value, "steps": _STEPS.value}
         fields |= {"path": path, "epochs": _EPOCHS.value}
         configs = {row: row_config(row, _BASE.value, **fields) for row in rows}
