@@ -8,6 +8,7 @@ collectives and cost from what they make. All times are estimates.
 from stjax.aot.advice import advice, others
 from stjax.aot.compiling import compile_config
 from stjax.aot.hlo import collectives
+from stjax.aot.programs import compiled
 from stjax.aot.report import Report
 from stjax.aot.targets import CHIPS, Chip, Topology, parse_topology
 
@@ -19,6 +20,7 @@ __all__ = [
     "advice",
     "collectives",
     "compile_config",
+    "compiled",
     "others",
     "parse_topology",
 ]

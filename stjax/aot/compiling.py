@@ -55,7 +55,7 @@ def compile_config(
     )
     start = time.perf_counter()
     try:
-        compiled = program.lower().compile()
+        compiled = program.compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise

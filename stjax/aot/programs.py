@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 from flax import linen as nn
+from jax.experimental.compilation_cache import compilation_cache
 
 from stjax.aot.specs import clips_of_an_epoch, spec_of
 from stjax.data.base import LabelSpec, Spec
@@ -61,6 +62,10 @@ class Program:
         """For the devices of the mesh."""
         with jax.set_mesh(self.mesh):
             return jax.jit(self.function, **self.options).lower(*self.arguments)
+
+    def compile(self) -> jax.stages.Compiled:
+        """For the devices of the mesh."""
+        return compiled(self.lower())
 
     @property
     def resident(self) -> dict[str, int]:
@@ -159,6 +164,21 @@ def _batch(spec: Spec, size: int, mesh: jax.sharding.Mesh, mask: bool) -> dict:
         name: jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sharding(mesh, shape))
         for name, (shape, dtype) in arrays.items()
     }
+
+
+def compiled(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+    """``lowered.compile()``, for devices that are not there.
+
+    JAX's persistent cache could not read such a program again, so it is left out.
+    """
+    used = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()  # or it keeps to what it did before
+    try:
+        return lowered.compile()
+    finally:
+        jax.config.update("jax_enable_compilation_cache", used)
+        compilation_cache.reset_cache()
 
 
 def _size(tree: object) -> int:

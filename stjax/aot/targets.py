@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import logging
+import math
 import os
 import shutil
 
@@ -28,9 +29,10 @@ class Chip:
       peak_float32: the same for float32 at JAX's default precision: one bfloat16 pass
         on a TPU, TF32 on a GPU.
       bandwidth: of the memory, bytes/s.
-      link: bytes/s to and from other chips together.
+      link: bytes/s to and from other chips, both directions together.
       clock: Hz of the TPU's cores: peak / (2 * MXUs * their side squared).
       rank: axes of a topology.
+      devices: of a chip.
       source: where the figures are from.
     """
 
@@ -43,6 +45,7 @@ class Chip:
     clock: float | None
     rank: int
     source: str
+    devices: int = 1
 
     @property
     def is_tpu(self) -> bool:
@@ -50,18 +53,18 @@ class Chip:
         return self.clock is not None
 
 
-def _tpu(name, hbm_gib, peak, bandwidth, link, clock, rank, page):
-    hbm = int(hbm_gib * _GIB)
-    return Chip(name, hbm, peak, peak, bandwidth, link, clock, rank, _TPU + page)
+def _tpu(name, hbm_gib, peak, bandwidth, link, clock, rank, devices=1):
+    hbm, page = int(hbm_gib * _GIB), _TPU + name
+    return Chip(name, hbm, peak, peak, bandwidth, link, clock, rank, page, devices)
 
 
 _CHIPS = (
-    _tpu("v4", 30.75, 275e12, 1.2e12, 300e9, 1.05e9, 3, "v4"),
-    _tpu("v5e", 15.75, 197e12, 819e9, 400e9, 1.5e9, 2, "v5e"),
-    _tpu("v5p", 95.74, 459e12, 2.765e12, 1.2e12, 1.75e9, 3, "v5p"),
-    _tpu("v6e", 31.25, 918e12, 1.64e12, 800e9, 1.75e9, 2, "v6e"),
-    # A chip is two devices; these are the figures of one.
-    _tpu("tpu7x", 94.75, 1153.5e12, 3.69e12, 600e9, 2.2e9, 3, "tpu7x"),
+    _tpu("v4", 30.75, 275e12, 1.2e12, 600e9, 1.05e9, 3),
+    _tpu("v5e", 15.75, 197e12, 819e9, 400e9, 1.5e9, 2),
+    _tpu("v5p", 95.74, 459e12, 2.765e12, 1.2e12, 1.75e9, 3),
+    _tpu("v6e", 31.25, 918e12, 1.64e12, 800e9, 1.75e9, 2),
+    # A chip is two devices; these are the figures of one, half of the chip's.
+    _tpu("tpu7x", 94.75, 1153.5e12, 3.69e12, 600e9, 2.2e9, 3, devices=2),
     Chip(
         "a100",
         CONFIGS["a100"].memory,
@@ -104,6 +107,11 @@ class Topology:
     def name(self) -> str:
         """Such as "v5e:4x4" or "h100:1x8"."""
         return f"{self.chip.name}:{'x'.join(map(str, self.shape))}"
+
+    @property
+    def size(self) -> int:
+        """Devices."""
+        return math.prod(self.shape) * self.chip.devices
 
 
 def parse_topology(text: str) -> Topology:
@@ -163,15 +171,10 @@ def _tpu_devices(topology: Topology) -> list[jax.Device]:
         "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     }.items():
         os.environ.setdefault(name, value)
-    name, shape = topology.chip.name, topology.shape
     options = {}
-    if len(shape) == 2:  # hosts of 8, of 4 or, for a single chip, of 1
-        hosts = [(2, 4), (2, 2), (1, 1)]
-        fit = (h for h in hosts if not (shape[0] % h[0] or shape[1] % h[1]))
-        options["chips_per_host_bounds"] = (*next(fit), 1)
-    elif all(side == 1 for side in shape):
+    if topology.size == topology.chip.devices:  # a host of one chip
         options["chips_per_host_bounds"] = (1, 1, 1)
-    if name == "v4":  # its two cores are one device
+    if topology.chip.name == "v4":  # its two cores are one device
         options["chip_config_name"] = "megacore"
     with _quiet():
         return topologies.get_topology_desc(

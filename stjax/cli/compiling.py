@@ -38,7 +38,7 @@ def compile(
     """
     os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX looks for devices
     from stjax import aot
-    from stjax.aot import programs, targets
+    from stjax.aot import programs
 
     kinds = program.split(",")
     for kind in kinds:
@@ -48,7 +48,7 @@ def compile(
         raise UserError(f"--per_device={per_device}; it has to be at least 1")
     goal = aot.parse_topology(topology)
     if per_device:
-        config.data.batch = per_device * len(targets.devices(goal))
+        config.data.batch = per_device * goal.size
     found = {}
     for kind in kinds:
         file = None

@@ -1,0 +1,183 @@
+"""The table of compiled programs as Markdown; see compile_table.py."""
+
+import dataclasses
+
+from etils import epath
+
+from stjax import aot
+
+_HEAD = """\
+# Does it fit, and on what
+
+What the compilers of TPUs and GPUs make of the training steps, on a machine that has
+neither: written by `python experiments/compile_table.py`, one JSON a row in
+`experiments/compile_rows/`. **Nothing here was measured on a device.** bfloat16
+compute, float32 parameters, and the same batch a device on every topology. `stjax
+compile` says the same, and more, of any config.
+
+- *memory*: what the program needs of a device (parameters, optimizer state, batch,
+  activations), and its share of what there is;
+- *GFLOP*: of a device and step, two for every multiply-add, counted in the program as
+  written, loops in full;
+- *moved*: to and from memory, as the TPU compiler counts (a loop's body once); of a GPU
+  program, operands and results of its kernels;
+- *all-reduce*: bytes of a step, and *gradients*: those of the float32 gradients, which
+  have to be in it;
+- *at least*: the largest of arithmetic / peak, moved / bandwidth, and collectives in a
+  ring / links, of that device;
+- *estimate*: the TPU compiler's cycles at the clock of the chip, then the collectives,
+  not overlapped; for a GPU there is none;
+- *clips/s*: of a device, from the estimate, or at best where there is none.
+"""
+_COLUMNS = (
+    "config | topology | clips a device | parameters | memory | GFLOP | moved GB"
+    " | all-reduce MB (gradients) | others MB | at least ms (bound) | estimate ms"
+    " | share of peak | clips/s | epoch s"
+)
+
+
+@dataclasses.dataclass
+class Row:
+    """A program on a topology.
+
+    Attributes:
+      configs: that it is of.
+      topology: it is compiled for.
+      file: of its figures.
+      known: what is in there: fields of `stjax.aot.Report` or an ``error``, and the
+        ``versions`` of what compiled it; empty if it is not compiled yet.
+    """
+
+    configs: list[str]
+    topology: aot.Topology
+    file: epath.Path
+    known: dict
+
+    @property
+    def report(self) -> aot.Report | None:
+        """Where there is one."""
+        return aot.Report.from_dict(self.known) if "parameters" in self.known else None
+
+
+def table(rows: list[Row], first: tuple[str, ...]) -> str:
+    """Markdown: the ``first`` configs with all figures, then all configs in short."""
+    full = [row for row in rows if set(row.configs) & set(first)]
+    parts = [_HEAD, _versions(rows), _full(full), _scaling(full), _short(rows)]
+    return "\n".join(parts)
+
+
+def _versions(rows: list[Row]) -> str:
+    found = {
+        ", ".join(f"{k} {v}" for k, v in row.known["versions"].items())
+        for row in rows
+        if row.known
+    }
+    done = sum(bool(row.known) for row in rows)
+    count = f"{done} of {len(rows)} programs are compiled so far"
+    return f"{count} ({'; '.join(sorted(found))}).\n" if found else f"{count}.\n"
+
+
+def _full(rows: list[Row]) -> str:
+    lines = [f"| {_COLUMNS} |", "|" + " --- |" * (_COLUMNS.count("|") + 1)]
+    for row in rows:
+        cells = [" ".join(f"`{name}`" for name in row.configs), row.topology.name]
+        lines.append(f"| {' | '.join(cells + _figures(row))} |")
+    return "\n".join(lines) + "\n"
+
+
+def _figures(row: Row) -> list[str]:
+    report, chip = row.report, row.topology.chip
+    empty = [""] * (_COLUMNS.count("|") - 2)
+    if report is None:
+        return [row.known.get("error", "not yet compiled"), *empty]
+    cells = [f"{report.clips / report.devices:g}", f"{report.parameters:,}"]
+    cells += [_memory(report), f"{report.flops / 1e9:,.0f}"]
+    if report.temporary is None:
+        return cells + empty[: len(empty) + 1 - len(cells)]
+    lower, bound = report.roofline(chip)
+    step = report.step_seconds(chip)
+    reduced = report.collectives.get("all-reduce", (0, 0))[1]
+    others = sum(n for k, (_, n) in report.collectives.items() if k != "all-reduce")
+    gradients = 4 * report.parameters if report.devices > 1 else 0
+    speed = report.clips / step
+    return [
+        *cells,
+        f"{report.moved / 1e9:.3g}",
+        f"{reduced / 1e6:.4g} ({gradients / 1e6:.4g})",
+        f"{others / 1e6:.3g}",
+        f"{lower * 1e3:.3g} ({bound})",
+        f"{step * 1e3:.3g}" if report.cycles else "",
+        f"{report.flops / chip.peak / step:.0%}" if report.cycles else "",
+        f"{speed / report.devices:.3g}"
+        if report.cycles
+        else f"< {speed / report.devices:.3g}",
+        f"{report.epoch / speed:.3g}" if report.epoch and report.cycles else "",
+    ]
+
+
+def _memory(report: aot.Report) -> str:
+    if report.peak is None:
+        return "does not fit"
+    text = f"{report.peak / 2**30:.3g} GiB ({report.peak / report.hbm:.0%})"
+    return text if report.fits else f"does not fit: {text}"
+
+
+def _scaling(rows: list[Row]) -> str:
+    """Whether a device's work stays the same, however many there are."""
+    head = "config | chip | devices | GFLOP | temporary GiB | all-reduce - gradients MB"
+    lines = ["## Weak scaling\n", f"| {head} |", "|" + " --- |" * 6]
+    groups: dict[tuple[str, str], list[aot.Report]] = {}
+    for row in rows:
+        if row.report and row.report.temporary is not None:
+            key = row.configs[0], row.topology.chip.name
+            groups.setdefault(key, []).append(row.report)
+    for (name, chip), reports in groups.items():
+        if len(reports) < 2:
+            continue
+        extra = [
+            (r.collectives.get("all-reduce", (0, 0))[1] - 4 * r.parameters) / 1e6
+            for r in reports
+            if r.devices > 1
+        ]
+        cells = [
+            f"`{name}`",
+            chip,
+            ", ".join(f"{r.devices}" for r in reports),
+            ", ".join(f"{r.flops / 1e9:,.1f}" for r in reports),
+            ", ".join(f"{r.temporary / 2**30:.3f}" for r in reports),
+            ", ".join(f"{value:.3g}" for value in extra),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _short(rows: list[Row]) -> str:
+    """A line for each program, a column for each topology."""
+    names = list(dict.fromkeys(row.topology.name for row in rows))
+    programs: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        programs.setdefault(" ".join(row.configs), {})[row.topology.name] = row
+    lines = [
+        "## All configs\n",
+        "Memory of a device and its share, and the estimate of a step; a dash: not yet"
+        " compiled. Configs in one line are one program.\n",
+        f"| config | {' | '.join(names)} |",
+        "|" + " --- |" * (len(names) + 1),
+    ]
+    for configs, found in programs.items():
+        cells = [_cell(found.get(name)) for name in names]
+        listed = " ".join(f"`{name}`" for name in configs.split())
+        lines.append(f"| {listed} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(row: Row | None) -> str:
+    if row is None or not row.known:
+        return "-"
+    if row.report is None:
+        return row.known["error"]
+    text = _memory(row.report)
+    if row.report.cycles:
+        step = row.report.step_seconds(row.topology.chip)
+        text += f", {step * 1e3:.3g} ms"
+    return text
