@@ -70,6 +70,8 @@ def base_config() -> ml_collections.ConfigDict:
       train.eval_every: steps between evaluations (None: an epoch).
       train.save_every: steps between checkpoints (None: as train.eval_every).
       train.init_from: start from the weights of a workdir, .safetensors or .pth.
+      train.init_labels: file with the class names of train.init_from, in its order:
+        the outputs of classes that are known by name are taken over.
       train.ema: decay of the moving average of the weights that is evaluated.
       train.bn_group: clips that share the statistics of a batch normalisation (None:
         all of a step). Published runs had those of one GPU.
@@ -131,6 +133,7 @@ def base_config() -> ml_collections.ConfigDict:
                 "eval_every": placeholder(int),
                 "save_every": placeholder(int),
                 "init_from": placeholder(str),
+                "init_labels": placeholder(str),
                 "ema": placeholder(float),
                 "bn_group": placeholder(int),
                 "precise_bn": placeholder(int),

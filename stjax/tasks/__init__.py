@@ -5,7 +5,8 @@ Training, checkpoints and sharding are the same for all tasks. A task is a modul
 * ``model_fields(name, known, given, spec)``: fields of the model that follow from the
   data (``known``: those it has; ``given``: those that the config sets);
 * ``init(model, rngs, spec)``: fresh variables;
-* ``Objective``: (variables, batch, step, rng) -> losses; see `Losses`;
+* ``Objective``: (variables, batch, step, rng) -> losses, see `Losses`; and ``plain``,
+  the same without random changes to the batch;
 * ``training_source(source, config)``: the source with its random transforms.
 """
 

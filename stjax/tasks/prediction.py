@@ -107,6 +107,11 @@ class Objective:
         """That of a config."""
         return cls(model, create_loss(**config.loss.to_dict()), spec)
 
+    @property
+    def plain(self) -> "Objective":
+        """The same: it changes nothing in a batch."""
+        return self
+
     def __call__(
         self, variables: dict, batch: Batch, step: jax.Array, rng: jax.Array
     ) -> Losses:

@@ -74,6 +74,11 @@ class Objective:
         loss = create_loss(**config.loss.to_dict())
         return cls(model, loss, spec, **config.mix.to_dict())
 
+    @property
+    def plain(self) -> "Objective":
+        """The same for clips as they are, neither mixed nor erased."""
+        return dataclasses.replace(self, mixup=None, cutmix=None, erase=None)
+
     def __call__(
         self, variables: dict, batch: Batch, step: jax.Array, rng: jax.Array
     ) -> Losses:

@@ -115,7 +115,7 @@ def _recalibrated(setup: Setup, dataset, state: TrainState) -> TrainState:
 
     def forward(variables, batch, index):
         rng = jax.random.fold_in(jax.random.key(config.seed), index)
-        return setup.objective(variables, batch, index, rng).collections
+        return setup.objective.plain(variables, batch, index, rng).collections
 
     with inputs.batches(config, dataset) as batches:
         some = (put_batch(mesh, next(batches)) for _ in range(count))

@@ -7,6 +7,7 @@ import jax
 import ml_collections
 from flax import linen as nn
 
+from stjax.convert.labels import read_labels
 from stjax.data.base import Source, Spec
 from stjax.errors import UserError
 from stjax.metrics import Metric
@@ -97,7 +98,12 @@ def prepare(config: ml_collections.ConfigDict) -> Setup:
     model = build_model(config, spec)
     optim = config.optim.to_dict()
     optim["freeze"] = (*optim["freeze"], *getattr(model, "frozen", ())) or None
-    tx = create_optimizer(**optim, total_steps=steps, steps_per_epoch=epoch)
+    tx = create_optimizer(
+        **optim,
+        layer_order=getattr(model, "layer_order", None),
+        total_steps=steps,
+        steps_per_epoch=epoch,
+    )
     create_baselines(config.baselines, spec)  # or an error
     return Setup(
         config=config,
@@ -131,12 +137,14 @@ def first_state(
     if checkpoints.last is not None:
         return checkpoints.restore(placed(abstract, shardings)), shardings
     if config.train.init_from:
+        labels = config.train.init_labels
         variables = initial_variables(
             config.train.init_from,
             model,
             abstract.variables,
-            fresh=lambda: init_variables(model, setup.spec, config.seed),
+            fresh=jax.jit(lambda: init_variables(model, setup.spec, config.seed)),
             classes=getattr(setup.spec, "classes", None),
+            labels=read_labels(labels) if labels else None,
         )
 
         def begin(variables: dict) -> TrainState:

@@ -50,7 +50,7 @@ class TrainStep:
         grads_of = jax.value_and_grad(self._loss, has_aux=True)
         (loss, collections), grads = grads_of(state.params, state, batch)
         updates, opt_state = self.tx.update(grads, state.opt_state, state.params)
-        metrics = {"loss": loss, "grad_norm": global_norm(grads)}
+        metrics = {"loss": loss, "grad_norm": global_norm(self.tx.trained(grads))}
         metrics |= self.tx.values(state.step)
         params = optax.apply_updates(state.params, updates)
         average = state.ema
