@@ -243,7 +243,7 @@ def test_remat(remat):
 
         return jax.grad(loss)
 
-    ours, theirs = (gradients(m)(variables["params"]) for m in (plain, saving))
+    ours, theirs = (jax.jit(gradients(m))(variables["params"]) for m in (plain, saving))
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
         ours,
