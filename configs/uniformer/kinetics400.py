@@ -17,9 +17,9 @@ One view (``data.clips=1``): 76.2, 78.4 (16x8), 79.8 (32x4) and 77.3 (32x2) for 
 79.3 (16x8) and 80.9 (32x4) for B; B 32x4 with 3 crops (``data.crops=3``) 83.0/95.4.
 
 The paper says that B's drop path is twice that of S, the authors' scripts have three
-times (taken here). Their batch statistics are those of one of 8 GPUs: an eighth of the
-batch, ``train.bn_group=4`` for 16x4. 32 frames of B need ``remat="full"`` on most
-devices; the authors were out of memory, too.
+times (taken here). Batch statistics are over an eighth of the batch, the clips of one
+of 8 GPUs. 32 frames of B need ``remat="full"`` on most devices; the authors were out of
+memory, too.
 
 data.path: a folder with train.csv and val.csv (lines ``path label``). The labels of
 the authors' lists are in an order of their own: for their weights name it by

@@ -14,7 +14,7 @@ clip  S               B
 One view (``data.clips=1``): 79.0 and 80.8 (16x8) for S, 80.3, 81.7 (16x8) and 82.7
 (32x4) for B; B 32x4 with 3 crops 84.9/96.7. The released B 32x4 is another run: 84.5.
 
-data.path, train.init_from, batch statistics and memory: as in uniformer/kinetics400.
+data.path, train.init_from and memory: as in uniformer/kinetics400.
 """
 
 from ml_collections import ConfigDict

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from stjax.recipes.recognition import dataset, sampling, training
 
 MODELS = ("s", "b")
+_GPUS = 8  # batch statistics are those of the clips of one of them
 
 
 def published(
@@ -76,7 +77,7 @@ def published(
         schedule="cosine_iterations",
         warmup=warmup,
     )
-    config.train.update(epochs=epochs, save_every=2_000)
+    config.train.update(epochs=epochs, save_every=2_000, bn_group=batch // _GPUS)
 
 
 def kinetics(
