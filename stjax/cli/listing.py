@@ -111,40 +111,18 @@ def _configs():
         yield path, load_config(path)
 
 
-# (height, width, channels) of data sets that have to be fetched first.
-_FRAMES = {
-    "bair": (64, 64, 3),
-    "human": (256, 256, 3),
-    "kinetics": (256, 256, 3),
-    "kitti_caltech": (128, 160, 3),
-    "kth": (128, 128, 1),
-    "moving_fmnist": (64, 64, 1),
-    "moving_mnist": (64, 64, 1),
-    "moving_mnist_cifar": (64, 64, 3),
-    "noisy_moving_mnist": (64, 64, 1),
-    "taxibj": (32, 32, 2),
-}
-
-
 def _parameters(config) -> str:
     """The number of parameters of a config's model, from shapes alone."""
     import jax
 
-    from stjax.data.base import ClipSpec
+    from stjax.aot.specs import spec_of
     from stjax.errors import UserError
-    from stjax.training.inputs import open_split
     from stjax.training.state import build_model, count_params, init_variables
 
-    data = config.data
-    if data.source in _FRAMES:
-        height, width, channels = _FRAMES[data.source]
-        names = tuple(map(str, range(channels)))
-        spec = ClipSpec(data.t_in, data.t_out, height, width, names)
-    else:
-        try:
-            spec = open_split(config, "train").spec
-        except (UserError, ImportError):
-            return "(parameters: depends on the data)"
+    try:
+        spec = spec_of(config)
+    except UserError:
+        return "(parameters: depends on the data)"
     model = build_model(config, spec)
     shapes = jax.eval_shape(lambda: init_variables(model, spec, 0))
     return f"{count_params(shapes['params']):,} parameters"
