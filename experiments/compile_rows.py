@@ -19,11 +19,11 @@ compile` says the same, and more, of any config.
   activations), and its share of what there is;
 - *GFLOP*: of a device and step, two for every multiply-add, counted in the program as
   written, loops in full;
-- *moved*: to and from memory, as the TPU compiler counts (a loop's body once); of a GPU
-  program, operands and results of its kernels;
-- *all-reduce*: bytes of a step, and *gradients*: those of the float32 gradients, which
-  have to be in it;
-- *at least*: the largest of arithmetic / peak, moved / bandwidth, and collectives in a
+- *moved*: to and from the main memory: operands and results of all kernels;
+- *all-reduce*: bytes of a step, and *gradients*: two for each parameter, the least that
+  data parallelism has to add up (gradients of kernels are bfloat16 as the computation
+  is, those of norms float32, and statistics of batch norms come on top);
+- *roofline*: the largest of arithmetic / peak, moved / bandwidth, and collectives in a
   ring / links, of that device;
 - *estimate*: the TPU compiler's cycles at the clock of the chip, then the collectives,
   not overlapped; for a GPU there is none;
@@ -31,7 +31,7 @@ compile` says the same, and more, of any config.
 """
 _COLUMNS = (
     "config | topology | clips a device | parameters | memory | GFLOP | moved GB"
-    " | all-reduce MB (gradients) | others MB | at least ms (bound) | estimate ms"
+    " | all-reduce MB (gradients) | others MB | roofline ms (bound) | estimate ms"
     " | share of peak | clips/s | epoch s"
 )
 
@@ -94,18 +94,18 @@ def _figures(row: Row) -> list[str]:
     cells += [_memory(report), f"{report.flops / 1e9:,.0f}"]
     if report.temporary is None:
         return cells + empty[: len(empty) + 1 - len(cells)]
-    lower, bound = report.roofline(chip)
+    longest, bound = report.roofline(chip)
     step = report.step_seconds(chip)
     reduced = report.collectives.get("all-reduce", (0, 0))[1]
     others = sum(n for k, (_, n) in report.collectives.items() if k != "all-reduce")
-    gradients = 4 * report.parameters if report.devices > 1 else 0
+    gradients = 2 * report.parameters if report.devices > 1 else 0
     speed = report.clips / step
     return [
         *cells,
         f"{report.moved / 1e9:.3g}",
         f"{reduced / 1e6:.4g} ({gradients / 1e6:.4g})",
         f"{others / 1e6:.3g}",
-        f"{lower * 1e3:.3g} ({bound})",
+        f"{longest * 1e3:.3g} ({bound})",
         f"{step * 1e3:.3g}" if report.cycles else "",
         f"{report.flops / chip.peak / step:.0%}" if report.cycles else "",
         f"{speed / report.devices:.3g}"
@@ -135,7 +135,7 @@ def _scaling(rows: list[Row]) -> str:
         if len(reports) < 2:
             continue
         extra = [
-            (r.collectives.get("all-reduce", (0, 0))[1] - 4 * r.parameters) / 1e6
+            (r.collectives.get("all-reduce", (0, 0))[1] - 2 * r.parameters) / 1e6
             for r in reports
             if r.devices > 1
         ]

@@ -9,6 +9,7 @@ import ml_collections
 from stjax.aot import hlo, programs, targets
 from stjax.aot.layers import profile
 from stjax.aot.report import Report
+from stjax.aot.text import parse
 from stjax.macs import count_macs
 
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "": 1}
@@ -71,17 +72,16 @@ def _facts(compiled: jax.stages.Compiled, file: str | None) -> dict:
     if file:
         with open(file, "w") as out:
             out.write(text)
-    program = hlo.parse(text)
+    program = parse(text)
     cost = compiled.cost_analysis() or {}
     layers = profile(program)
-    moved = cost.get("bytes accessed")
     outputs = memory.output_size_in_bytes - memory.alias_size_in_bytes
     arguments = memory.argument_size_in_bytes + memory.generated_code_size_in_bytes
     return {
         "temporary": memory.temp_size_in_bytes,
         "peak": arguments + outputs + memory.temp_size_in_bytes,
-        "moved": hlo.moved(program) if moved is None else moved,
-        "moved_by": "text" if moved is None else "compiler",
+        "moved": hlo.moved(program),
+        "accessed": cost.get("bytes accessed"),
         "collectives": hlo.collectives(program),
         "cycles": sum(layers.values()) or None,
         "layers": layers,

@@ -3,7 +3,7 @@
 import collections
 import re
 
-from stjax.aot.hlo import Program
+from stjax.aot.text import Program
 
 _DEPTH = 4  # names of a layer's path that are kept
 _OTHERS = "optimizer, loss and the rest"
@@ -17,6 +17,8 @@ def layer_of(op_name: str) -> str:
     """
     parts = re.sub(r"\w+\([^/]*\)+", "", op_name).split("/")[:-1]
     names = [re.sub(r"[_.]?\d+$", "", part) for part in parts if _is_module(part)]
+    if names and names[0][0].isupper():  # the model's own name
+        names = names[1:] or ["the model itself"]
     if not names:
         return _OTHERS
     backward = " (backward)" if "transpose(" in op_name else ""

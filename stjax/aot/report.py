@@ -33,8 +33,9 @@ class Report:
         does not fit.
       peak: bytes of everything; where the program does not fit, what the compiler asked
         for.
-      moved: bytes to and from memory.
-      moved_by: ``"compiler"``, or ``"text"``: operands and results of every kernel.
+      moved: bytes to and from the main memory, see `stjax.aot.hlo.moved`.
+      accessed: bytes by the TPU compiler's own count (``cost_analysis``), with those of
+        the vector memory, and loop bodies once.
       collectives: kind -> (how many, bytes), see `stjax.aot.hlo.collectives`.
       cycles: the TPU compiler's estimate, collectives and hand-written kernels not
         included.
@@ -59,7 +60,7 @@ class Report:
     temporary: int | None = None
     peak: int | None = None
     moved: float | None = None
-    moved_by: str = "compiler"
+    accessed: float | None = None
     collectives: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
     cycles: int | None = None
     layers: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -74,7 +75,7 @@ class Report:
         return not self.problem and self.peak is not None and self.peak <= self.hbm
 
     def seconds(self, chip: Chip) -> dict[str, float]:
-        """Lower bounds of a step by what bounds it: arithmetic, memory, links.
+        """What a step would take if nothing else did: arithmetic, memory, links.
 
         Links: every collective in a ring over all devices.
         """
@@ -92,18 +93,16 @@ class Report:
         return found
 
     def roofline(self, chip: Chip) -> tuple[float, str]:
-        """The largest lower bound in seconds, and what it comes from."""
+        """The largest of `seconds`, and what it comes from."""
         bounds = self.seconds(chip)
         bound = max(bounds, key=bounds.get)
         return bounds[bound], bound
 
     def step_seconds(self, chip: Chip) -> float:
         """Estimate of a step: cycles and links one after the other, or the roofline."""
-        lower, _ = self.roofline(chip)
         if not self.cycles:
-            return lower
-        links = self.seconds(chip).get("links", 0.0)
-        return max(lower, self.cycles / chip.clock + links)
+            return self.roofline(chip)[0]
+        return self.cycles / chip.clock + self.seconds(chip).get("links", 0.0)
 
     def to_dict(self) -> dict:
         """A dictionary that JSON can hold."""

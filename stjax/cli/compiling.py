@@ -66,8 +66,8 @@ def compile(
 def _lines(report, config, chip) -> list[str]:
     lines = [
         f"{report.config}, {report.kind}, {report.dtype}, {report.topology}:"
-        f" {report.devices} devices, {report.clips} clips"
-        f" ({report.clips / report.devices:g} a device)",
+        f" {report.clips} clips on {report.devices} devices,"
+        f" {report.clips / report.devices:g} on each",
         f"  compiled in {report.compile_seconds:.0f} s;"
         f" {report.parameters:,} parameters",
         *_memory(report, config),
@@ -102,23 +102,22 @@ def _traffic(report, chip) -> list[str]:
         f"{count} {kind} of {_size(size)} in all"
         for kind, (count, size) in sorted(report.collectives.items())
     ]
-    by = {
-        "compiler": "by the compiler's count, loop bodies once",
-        "text": "operands and results of its kernels",
-    }[report.moved_by]
+    own = ""
+    if report.accessed:
+        own = f"; the compiler counts {_size(report.accessed)}, vector memory included"
     return [
         f"collectives of a step: {', '.join(sent) or 'none'}",
-        f"arithmetic: {report.flops / 1e9:,.1f} GFLOP (matrix products and"
+        f"arithmetic: {report.flops / 1e9:,.4g} GFLOP (matrix products and"
         " convolutions, loops counted in full)",
-        f"memory traffic: {_size(report.moved)} ({by})",
+        f"memory traffic: {_size(report.moved)} (operands and results of kernels{own})",
     ]
 
 
 def _time(report, chip) -> list[str]:
-    lower, bound = report.roofline(chip)
+    longest, bound = report.roofline(chip)
     each = ", ".join(f"{k} {_ms(v)}" for k, v in report.seconds(chip).items())
     lines = [
-        f"lower bound (estimate): {_ms(lower)} a step, bound by {bound} ({each})",
+        f"roofline (estimate): {_ms(longest)} a step, bound by {bound} ({each})",
     ]
     step = report.step_seconds(chip)
     if report.cycles:
@@ -138,13 +137,13 @@ def _time(report, chip) -> list[str]:
                 f"  {report.unknown_loops} loops of unknown length counted once"
             )
     speed = report.clips / step
-    what = "estimate" if report.cycles else "at best, from the lower bound"
+    what = "estimate" if report.cycles else "at best, from the roofline"
     lines.append(
-        f"clips a second ({what}): {speed:,.0f}, {speed / report.devices:,.1f} a device"
+        f"clips a second ({what}): {speed:,.4g}, {speed / report.devices:,.4g} a device"
     )
     if report.epoch and report.kind == "train":
         seconds = report.epoch / speed
-        lines.append(f"an epoch of {report.epoch:,} clips ({what}): {seconds:,.1f} s")
+        lines.append(f"an epoch of {report.epoch:,} clips ({what}): {seconds:,.3g} s")
     return lines
 
 

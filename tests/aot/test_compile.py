@@ -8,7 +8,8 @@ import jax
 import pytest
 
 from stjax import aot, cli
-from stjax.aot import hlo, programs, targets
+from stjax.aot import programs, targets
+from stjax.aot.text import parse
 from stjax.config import load_config
 from stjax.errors import UserError
 
@@ -138,7 +139,7 @@ def test_loops_of_the_tpu_compiler_can_be_read():
         jax.ShapeDtypeStruct(s, "float32", sharding=sharding)
         for s in ((6, 256, 256), (64, 256))
     ]
-    program = hlo.parse(aot.compiled(jax.jit(scanned).lower(*shapes)).as_text())
+    program = parse(aot.compiled(jax.jit(scanned).lower(*shapes)).as_text())
     assert program.unknown_loops == 0
     assert max(line.times for line in program.executed()) == 6
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from stjax.aot import hlo, layers
+from stjax.aot import hlo, layers, text
 from stjax.sharding.mesh import batch_sharding, make_mesh, replicated
 
 # Shapes, options and metadata as the TPU compiler writes them.
@@ -65,7 +65,7 @@ backend_config={"window_config":{"estimated_cycles":"100"}}
 
 
 def test_loop_bodies_count_as_often_as_they_run():
-    program = hlo.parse(TPU)
+    program = text.parse(TPU)
     assert program.entry == "main.1" and program.unknown_loops == 0
     assert layers.profile(program) == {
         "enc/fc (backward)": 6 * 5444,
@@ -75,7 +75,7 @@ def test_loop_bodies_count_as_often_as_they_run():
 
 def test_loops_of_unknown_length_count_once():
     unknown = TPU.replace("constant(6)", "parameter(1)")
-    program = hlo.parse(unknown)
+    program = text.parse(unknown)
     assert program.unknown_loops == 1
     assert layers.profile(program)["enc/fc (backward)"] == 5444
 
@@ -96,7 +96,41 @@ def test_memory_traffic_leaves_vector_memory_out():
     reduced = 2 * (rows + 4)
     gathered = rows + (rows + 4 * rows)
     permuted = rows + (rows + rows + 8)
-    assert hlo.moved(hlo.parse(TPU)) == loop + reduced + gathered + permuted + 3 * rows
+    assert hlo.moved(text.parse(TPU)) == loop + reduced + gathered + permuted + 3 * rows
+
+
+STACKED = """\
+HloModule jit_g
+
+%slices.1 (p.0: f32[6,8,8], p.1: s32[]) -> f32[8,8] {
+  %p.0 = f32[6,8,8]{2,1,0} parameter(0)
+  %p.1 = s32[] parameter(1)
+  %s.0 = f32[1,8,8]{2,1,0} dynamic-slice(%p.0, %p.1), dynamic_slice_sizes={1,8,8}
+  ROOT %b.0 = f32[8,8]{1,0} bitcast(%s.0)
+}
+
+%updates.1 (p.2: f32[6,8,8], p.3: f32[1,8,8], p.4: s32[]) -> f32[6,8,8] {
+  %p.2 = f32[6,8,8]{2,1,0} parameter(0)
+  %p.3 = f32[1,8,8]{2,1,0} parameter(1)
+  %p.4 = s32[] parameter(2)
+  ROOT %u.0 = f32[6,8,8]{2,1,0} dynamic-update-slice(%p.2, %p.3, %p.4)
+}
+
+ENTRY %main.2 (w.0: f32[6,8,8], i.0: s32[], x.0: f32[1,8,8]) -> f32[6,8,8] {
+  %w.0 = f32[6,8,8]{2,1,0} parameter(0)
+  %i.0 = s32[] parameter(1)
+  %x.0 = f32[1,8,8]{2,1,0} parameter(2)
+  %one.0 = f32[8,8]{1,0} fusion(%w.0, %i.0), kind=kLoop, calls=%slices.1
+  ROOT %all.0 = f32[6,8,8]{2,1,0} fusion(%w.0, %x.0, %i.0), kind=kLoop, \
+calls=%updates.1
+}
+"""
+
+
+def test_slices_of_stacked_arrays_are_not_the_whole():
+    layer, index = 4 * 64, 4
+    # Reads a layer and writes it; then reads one and writes it into the stack.
+    assert hlo.moved(text.parse(STACKED)) == 2 * (2 * layer + index)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +145,7 @@ def test_memory_traffic_leaves_vector_memory_out():
     ],
 )
 def test_bytes_of_a_shape(shape, size):
-    assert hlo.shape_bytes(shape) == size
+    assert text.shape_bytes(shape) == size
 
 
 def test_a_program_of_this_machine():
@@ -147,6 +181,8 @@ def test_a_program_of_this_machine():
             "dec/readout (backward)",
         ),
         ("jit(__call__)/jvp(Net)/while/body/closed_call/blocks/dot", "blocks"),
+        ("jit(_forward)/SimVP/SimVP._call/hid/enc_0/add", "hid/enc"),
+        ("jit(_forward)/SimVP/add", "the model itself"),
         ("jit(__call__)/mul", "optimizer, loss and the rest"),
         ("", "optimizer, loss and the rest"),
     ],
