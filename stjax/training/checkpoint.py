@@ -1,14 +1,17 @@
-"""Checkpoints: the last and the best of a run, saved in the background."""
+"""Checkpoints: the last two and the best of a run, saved in the background."""
 
 import math
 from typing import Any
 
 import flax
+import jax
 import orbax.checkpoint as ocp
+from absl import logging
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from stjax.errors import UserError
+from stjax.training import damage
 from stjax.training.state import TrainState
 
 Step = int | str | None
@@ -21,23 +24,30 @@ def _quality(metrics: dict | None) -> float:
 
 
 class Checkpoints:
-    """The last and the best checkpoint of a workdir; saved in the background.
+    """The last two and the best checkpoint of a workdir; saved in the background.
 
     The best has the lowest "error" among the metrics it was saved with. A checkpoint
     has two items, so that weights load without the optimizer: ``model`` (params and
     collections) and ``train`` (step and optimizer state).
+
+    A checkpoint that is damaged is passed over with a warning: that is what the last
+    but one is kept for.
     """
 
     def __init__(self, workdir: str | epath.Path, create: bool = False):
         """Opens the checkpoints of a workdir; with ``create``, for writing."""
         self.workdir = epath.Path(workdir)
+        self._create = create
         keep = [
-            checkpoint_managers.LatestN(1),
+            checkpoint_managers.LatestN(2),
             checkpoint_managers.BestN(get_metric_fn=_quality, n=1),
         ]
         path = (self.workdir / "checkpoints").resolve()  # Orbax: no relative ones
         if not create and not path.exists():
             raise self._empty()
+        if create:
+            damage.drop_unreadable_metrics(path)
+        self._handler = ocp.StandardCheckpointHandler()
         self._manager = ocp.CheckpointManager(
             path,
             item_handlers={
@@ -47,6 +57,7 @@ class Checkpoints:
             options=ocp.CheckpointManagerOptions(
                 create=create,
                 cleanup_tmp_directories=create,  # left by a run that was killed
+                lightweight_initialize=not create,  # reads no metrics, good or bad
                 best_fn=_quality,
                 preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep),
             ),
@@ -62,7 +73,8 @@ class Checkpoints:
         return self
 
     def __exit__(self, *unused) -> None:
-        self._manager.close()  # waits for what is being written
+        with damage.room(self.workdir):
+            self._manager.close()  # waits for what is being written
 
     @property
     def last(self) -> int | None:
@@ -72,12 +84,15 @@ class Checkpoints:
     @property
     def best(self) -> int | None:
         """The best step; the newest where none was evaluated."""
-        steps = self._manager.all_steps()
-        return max(steps, key=lambda s: (self._rank(s), s)) if steps else None
+        return next(iter(self._by_quality()), None)
 
     def metrics(self, step: int) -> dict:
         """What the checkpoint was saved with."""
-        return dict(self._manager.metrics(step) or {})
+        return {
+            k: v
+            for k, v in self._all_metrics(step).items()
+            if not k.startswith("checksum")
+        }
 
     def save(self, state: TrainState, metrics: dict[str, float] | None = None) -> None:
         """Starts to save a state; with ``error`` in metrics if it was evaluated.
@@ -87,11 +102,18 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        items = ocp.args.Composite(
-            model=ocp.args.StandardSave(_model_item(state)),
-            train=ocp.args.StandardSave(_train_item(state)),
-        )
-        self._manager.save(step, args=items, metrics=metrics or {})
+        items = {"model": _model_item(state), "train": _train_item(state)}
+        sums = {
+            f"checksum_{name}": damage.checksum(item) for name, item in items.items()
+        }
+        sums = {name: int(value) for name, value in jax.device_get(sums).items()}
+        saved = {name: ocp.args.StandardSave(item) for name, item in items.items()}
+        with damage.room(self.workdir):
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(**saved),
+                metrics={**(metrics or {}), **sums},
+            )
 
     def reached_preemption(self, step: int) -> bool:
         """Whether all hosts have to stop here (always False on a single host)."""
@@ -101,9 +123,10 @@ class Checkpoints:
         """The number behind "last", "best" (or None) or a number.
 
         Raises:
-          UserError: there is no such checkpoint.
+          UserError: there is no such checkpoint, or no room to write it.
         """
-        self._manager.wait_until_finished()
+        with damage.room(self.workdir):
+            self._manager.wait_until_finished()
         steps = list(self._manager.all_steps())
         if not steps:
             raise self._empty()
@@ -124,35 +147,99 @@ class Checkpoints:
         Args:
           abstract: shapes, dtypes and shardings; the state may have been saved from
             another mesh.
-          step: "last", "best" or a number.
+          step: "last", "best" or a number. "last" is the newest one that can be read;
+            in a run, newer ones that cannot are set aside as ``<step>.damaged``.
 
         Raises:
-          UserError: no such checkpoint, or it belongs to another model.
+          UserError: none that can be read, or it belongs to another model.
         """
-        step = self.find(step)
-        self._check(step, _model_item(abstract))
-        items = ocp.args.Composite(
-            model=ocp.args.StandardRestore(_model_item(abstract)),
-            train=ocp.args.StandardRestore(_train_item(abstract)),
-        )
-        found = self._manager.restore(step, args=items)
+        items = {"model": _model_item(abstract), "train": _train_item(abstract)}
+        _, found = self._read(step, items)
         model, train = found["model"], found["train"]
         if abstract.ema is not None:
             model = {**model, "ema": model["params"], "params": train.pop("params")}
         return TrainState(**model, **train)
 
-    def restore_variables(self, abstract: dict, step: Step = None) -> dict:
-        """The variables of the model only; arguments as in `restore`."""
-        step = self.find(step)
+    def restore_variables(self, abstract: dict, step: Step = None) -> tuple[int, dict]:
+        """The variables of the model only, and their step; arguments as in `restore`.
+
+        "best" (or None) is the best one that can be read.
+        """
         item = {"params": abstract["params"], "collections": {**abstract}}
         del item["collections"]["params"]
-        self._check(step, item)
-        items = ocp.args.Composite(model=ocp.args.StandardRestore(item))
-        found = self._manager.restore(step, args=items)["model"]
-        return {"params": found["params"], **found["collections"]}
+        step, found = self._read(step, {"model": item})
+        model = found["model"]
+        return step, {"params": model["params"], **model["collections"]}
 
-    def _rank(self, step: int) -> float:
-        return _quality(self._manager.metrics(step))
+    def _read(self, step: Step, items: dict[str, dict]) -> tuple[int, dict]:
+        """Items of the first checkpoint in order of preference that can be read."""
+        steps = [self.find(step)]
+        if step in (None, "best"):
+            steps = self._by_quality()
+        elif step == "last":
+            steps = sorted(self._manager.all_steps(), reverse=True)
+        failures = {}
+        for number in steps:
+            found, failure = self._attempt(number, items)
+            if not failure:
+                break
+            failures[number] = failure
+        else:
+            told = "; ".join(f"step {n}: {text}" for n, text in failures.items())
+            raise UserError(
+                f"{self.workdir} has no checkpoint to go on with that can be read"
+                f" ({told}); repair its files or choose another step or workdir"
+            )
+        for bad, failure in failures.items():
+            self._pass_over(bad, failure, number)
+        return number, found
+
+    def _attempt(self, step: int, items: dict[str, dict]) -> tuple[dict, str]:
+        """The items of a checkpoint, and what is wrong with it on any host, or ""."""
+        # By the handler: the manager has barriers, at which others would wait for a
+        # host that fails.
+        found, failure = {}, ""
+        folder = self._manager.directory / str(step)
+        sums = self._all_metrics(step)
+        try:
+            self._check(step, items["model"], folder)
+            for name, item in items.items():
+                args = ocp.args.StandardRestore(item)
+                found[name] = self._handler.restore(folder / name, args=args)
+        except UserError:
+            raise
+        except Exception as error:  # of the file system, TensorStore, zstd, JSON ...
+            failure = damage.reason(error)
+        failure = damage.agreed(failure)
+        if not failure:
+            for name, item in found.items():
+                expected = sums.get(f"checksum_{name}")
+                if expected is not None and int(damage.checksum(item)) != expected:
+                    failure = f"the checksum of its item {name} is wrong"
+        return found, failure
+
+    def _pass_over(self, bad: int, failure: str, instead: int) -> None:
+        aside = ""
+        if self._create:  # the run will come to this step again
+            name = damage.set_aside(self._manager.directory / str(bad)).name
+            self._manager.reload()
+            aside = f"; it is now {name}, to be deleted by you"
+        if jax.process_index() == 0:
+            logging.warning(
+                "checkpoint %d of %s cannot be read (%s): taking that of step %d%s",
+                *(bad, self.workdir, failure, instead, aside),
+            )
+
+    def _by_quality(self) -> list[int]:
+        steps = self._manager.all_steps()
+        rank = {step: (_quality(self._all_metrics(step)), step) for step in steps}
+        return sorted(steps, key=rank.get, reverse=True)
+
+    def _all_metrics(self, step: int) -> dict:
+        try:
+            return dict(self._manager.metrics(step) or {})
+        except (ValueError, OSError):  # damaged
+            return {}
 
     def _empty(self) -> UserError:
         return UserError(
@@ -160,8 +247,8 @@ class Checkpoints:
             " saved one"
         )
 
-    def _check(self, step: int, expected: dict) -> None:
-        saved = shapes(self._manager.item_metadata(step)["model"].tree)
+    def _check(self, step: int, expected: dict, folder: epath.Path) -> None:
+        saved = shapes(self._handler.metadata(folder / "model").tree)
         found = differences(saved, shapes(expected))
         if found:
             raise UserError(

@@ -3,6 +3,7 @@
 import jax
 import ml_collections
 from etils import epath
+from jax.experimental.multihost_utils import process_allgather
 
 from stjax import config as configs
 from stjax.evaluation import create_evaluator
@@ -17,7 +18,7 @@ from stjax.training.setup import Setup, first_state, prepare
 from stjax.training.state import TrainState, count_params, placed
 from stjax.training.stopping import Termination
 from stjax.training.workdir import check_storage, describe, versions
-from stjax.training.writer import Writer, progress, say, to_json
+from stjax.training.writer import Writer, progress, say, to_json, write_whole
 
 PROTOCOLS = {
     "validation": "model selected on the validation split",
@@ -83,8 +84,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | epath.Path) -> dict:
                         found = evaluator(state.variables)["metrics"]
                         saved["error"] = error_of(setup.metrics, found)
                         _report(writer, setup, step, meter.loss, found)
+                    writer.flush()  # first, so that metrics reach every checkpoint
                     checkpoints.save(state, saved)
-                    writer.flush()
                 if stop:
                     return {}
                 if step < setup.steps:
@@ -92,18 +93,18 @@ def train(config: ml_collections.ConfigDict, workdir: str | epath.Path) -> dict:
                     state, metrics = train_step(state, batch)
                     meter.later(step + 1, metrics)
 
-        best = checkpoints.find("best")
         abstract = placed(state, shardings).variables
-        variables = checkpoints.restore_variables(abstract, best)
+        best, variables = checkpoints.restore_variables(abstract, "best")
         results = _results(setup, variables) | {
             "best_step": best,
             "seconds": meter.seconds,
             "clips_per_second": meter.clips_per_second,
             "replaced": batches.replaced,
         }
+    variables = process_allgather(variables, tiled=True)
     if jax.process_index() == 0:
-        (workdir / "results.json").write_text(to_json(results, indent=2))
-        draw(workdir, setup, jax.device_get(variables), results)
+        write_whole(workdir / "results.json", to_json(results, indent=2))
+        draw(workdir, setup, variables, results)
     return results
 
 

@@ -19,6 +19,7 @@ from stjax.errors import UserError
 from stjax.sharding.mesh import make_mesh, replicated
 from stjax.training.checkpoint import Checkpoints, Step
 from stjax.training.state import build_model, init_variables, placed
+from stjax.training.writer import write_whole
 
 
 def versions() -> dict[str, str]:
@@ -71,7 +72,7 @@ def describe(
             )
     if jax.process_index() == 0:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(values | {"versions": versions()}, indent=2))
+        write_whole(path, json.dumps(values | {"versions": versions()}, indent=2))
 
 
 def description(
@@ -132,6 +133,5 @@ def load_run(
     abstract = jax.eval_shape(lambda: init_variables(model, spec, config.seed))
     abstract = placed(abstract, jax.tree.map(lambda _: replicated(mesh), abstract))
     with Checkpoints(workdir) as checkpoints:
-        step = checkpoints.find(step)
-        variables = checkpoints.restore_variables(abstract, step)
+        step, variables = checkpoints.restore_variables(abstract, step)
     return Run(epath.Path(workdir), config, spec, model, variables, step)

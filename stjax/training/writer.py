@@ -40,7 +40,7 @@ class Writer:
             folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         kept = _until(self._workdir / "metrics.jsonl", step)
-        (folder / "metrics.jsonl").write_text(kept)
+        write_whole(epath.Path(folder / "metrics.jsonl"), kept)
         self._jsonl = (folder / "metrics.jsonl").open("a")
         self._events = tensorboardX.SummaryWriter(
             str(folder / "events"),
@@ -91,6 +91,16 @@ def _until(path: epath.Path, step: int) -> str:
     lines = path.read_text().splitlines(keepends=True)
     whole = (line for line in lines if line.endswith("\n"))
     return "".join(line for line in whole if json.loads(line)["step"] <= step)
+
+
+def write_whole(path: epath.Path, text: str) -> None:
+    """Writes a file so that it is either the old or the new one, come what may."""
+    if "://" in str(path):  # of an object store: so they are
+        path.write_text(text)
+        return
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(text)
+    new.replace(path)
 
 
 def to_json(values: object, indent: int | None = None) -> str:
