@@ -11,7 +11,7 @@ from stjax.errors import UserError
 _TERMINATED = 143
 
 
-def train(*, config: Config, workdir: str) -> int:
+def train(*, config: Config, workdir: str, profile: bool = False) -> int:
     """Trains the model of a config; goes on where the workdir's last checkpoint ended.
 
     Leaves config.json, metrics.jsonl, events/ for TensorBoard, checkpoints/ and, at the
@@ -22,10 +22,11 @@ def train(*, config: Config, workdir: str) -> int:
       config: such as tau/moving_digits, or your own file; --config.data.path=DIR and so
         on override its fields.
       workdir: folder for everything that the run writes; may be gs://.
+      profile: also write a trace of steps 11 to 14 for xprof to WORKDIR/profile.
     """
     from stjax.training.loop import train
 
-    if not train(config, workdir):
+    if not train(config, workdir, profile):
         print(f"stopped before the end; the same command goes on with {workdir}")
         return _TERMINATED
     print(f"wrote {workdir}/results.json and {workdir}/pictures/test.png")

@@ -12,8 +12,10 @@ from stjax.sharding.mesh import put_batch, replicated
 from stjax.training import inputs
 from stjax.training.batch_stats import recalibrate
 from stjax.training.checkpoint import Checkpoints
+from stjax.training.goodput import Goodput, line
 from stjax.training.meter import Meter
 from stjax.training.pictures import draw
+from stjax.training.profiling import Profiler
 from stjax.training.setup import Setup, first_state, prepare
 from stjax.training.state import TrainState, count_params, placed
 from stjax.training.stopping import Termination
@@ -26,7 +28,9 @@ PROTOCOLS = {
 }
 
 
-def train(config: ml_collections.ConfigDict, workdir: str | epath.Path) -> dict:
+def train(
+    config: ml_collections.ConfigDict, workdir: str | epath.Path, profile: bool = False
+) -> dict:
     """Trains a model, or goes on where the workdir's last checkpoint ends.
 
     The randomness and the data of a step follow from (seed, step) alone, so a run
@@ -36,6 +40,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | epath.Path) -> dict:
       config: see `stjax.config.base_config`.
       workdir: local or gs://. Gets ``config.json metrics.jsonl results.json
         checkpoints/<step>/ events/ pictures/``.
+      profile: also a trace of a few steps, in ``profile/``.
 
     Returns:
       What results.json holds: the best checkpoint on the test split, beside trivial
@@ -46,6 +51,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | epath.Path) -> dict:
       UserError: config, data, devices or workdir do not fit, or the loss is not
         finite (the last good checkpoint remains).
     """
+    goodput = Goodput()
     configs.validate(config)
     check_storage(workdir)
     workdir = epath.Path(workdir)
@@ -63,15 +69,18 @@ def train(config: ml_collections.ConfigDict, workdir: str | epath.Path) -> dict:
         state, shardings = first_state(setup, checkpoints)
         train_step = setup.train_step.jitted(shardings, setup.mesh)
         first = int(state.step)
-        before = checkpoints.metrics(first).get("seconds", 0.0) if first else 0.0
+        before = checkpoints.metrics(first) if first else {}
 
         with (
             Termination() as termination,
             Writer(workdir, first) as writer,
             progress(setup.steps, first, clips) as bar,
             inputs.batches(config, dataset, start=first) as batches,
+            Profiler(workdir, profile, first, setup.steps) as profiler,
         ):
-            meter = Meter(writer, bar, clips, setup.steps, before)
+            seconds = before.get("seconds", 0.0)
+            meter = Meter(writer, bar, clips, setup.steps, goodput, seconds)
+            goodput.begin(before)
             for step in range(first, setup.steps + 1):
                 # Save before the next batch is taken: the step is the position.
                 stop = termination.requested or checkpoints.reached_preemption(step)
@@ -80,27 +89,38 @@ def train(config: ml_collections.ConfigDict, workdir: str | epath.Path) -> dict:
                     meter.settle()  # what is not finite is never saved
                     saved = {"seconds": meter.seconds}
                     if evaluate:
-                        state = _recalibrated(setup, dataset, state)
-                        found = evaluator(state.variables)["metrics"]
+                        with goodput.phase("evaluation"):
+                            state = _recalibrated(setup, dataset, state)
+                            found = evaluator(state.variables)["metrics"]
                         saved["error"] = error_of(setup.metrics, found)
                         _report(writer, setup, step, meter.loss, found)
-                    writer.flush()  # first, so that metrics reach every checkpoint
-                    checkpoints.save(state, saved)
+                    with goodput.phase("checkpoint"):
+                        writer.scalars(step, goodput.scalars())
+                        writer.flush()  # first, so that metrics reach every checkpoint
+                        checkpoints.save(state, saved | goodput.saved())
                 if stop:
                     return {}
                 if step < setup.steps:
-                    batch = put_batch(setup.mesh, next(batches))
-                    state, metrics = train_step(state, batch)
-                    meter.later(step + 1, metrics)
+                    with profiler.step(step + 1, meter.settle):
+                        with goodput.phase("data"):
+                            batch = put_batch(setup.mesh, next(batches))
+                        with goodput.phase("step" if step > first else "init"):
+                            state, metrics = train_step(state, batch)
+                            meter.later(step + 1, metrics)
 
         abstract = placed(state, shardings).variables
-        best, variables = checkpoints.restore_variables(abstract, "best")
-        results = _results(setup, variables) | {
+        with goodput.phase("checkpoint"):
+            best, variables = checkpoints.restore_variables(abstract, "best")
+        with goodput.phase("evaluation"):
+            results = _results(setup, variables)
+        results |= {
             "best_step": best,
             "seconds": meter.seconds,
             "clips_per_second": meter.clips_per_second,
             "replaced": batches.replaced,
+            "goodput": goodput.report(),
         }
+        say(line(results["goodput"]))
     variables = process_allgather(variables, tiled=True)
     if jax.process_index() == 0:
         write_whole(workdir / "results.json", to_json(results, indent=2))

@@ -7,6 +7,7 @@ import jax
 import tqdm
 
 from stjax.errors import UserError
+from stjax.training.goodput import Goodput
 from stjax.training.writer import Writer
 
 _LINES = 2000  # metrics.jsonl gets about so many lines of training loss
@@ -21,7 +22,13 @@ class Meter:
     """
 
     def __init__(
-        self, writer: Writer, bar: tqdm.tqdm, clips: int, steps: int, before: float = 0
+        self,
+        writer: Writer,
+        bar: tqdm.tqdm,
+        clips: int,
+        steps: int,
+        goodput: Goodput,
+        before: float = 0,
     ):
         """Starts the clock.
 
@@ -30,9 +37,11 @@ class Meter:
           bar: counts clips.
           clips: of one step.
           steps: of the whole run.
+          goodput: gets told when a step has been started.
           before: seconds that the run took before it was interrupted.
         """
         self._writer, self._bar, self._clips, self._steps = writer, bar, clips, steps
+        self._goodput = goodput
         self._every = max(1, steps // _LINES)
         self._late: tuple[int, dict] | None = None
         self._start = time.monotonic() - before
@@ -56,6 +65,7 @@ class Meter:
         """Takes the metrics of a step that has been started, reads those before."""
         self._read()
         self._late = step, metrics
+        self._goodput.computing(metrics["loss"])
         now = time.monotonic()
         if self._mark is not None:
             self._timed_steps += 1
@@ -68,7 +78,8 @@ class Meter:
         Raises:
           UserError: its loss or its gradient is not finite.
         """
-        self._read()
+        with self._goodput.phase("step"):
+            self._read()
         self._late = self._mark = None
 
     def _read(self) -> None:
