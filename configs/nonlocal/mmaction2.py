@@ -30,9 +30,11 @@ def get_config(config: ConfigDict, pairwise: str) -> None:
         "stem": "mmaction2",
         "pool_first": False,
         "use_scale": False,
+        "window": 8,  # the whole map of 256 pixels: one position
         **blocks,
     }
     dataset(config, "kinetics400")
+    config.data.update(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     sampling(config, 32, 2, "strided", corners=(1.0, 0.8))
     training(
         config,

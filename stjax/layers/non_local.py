@@ -15,6 +15,7 @@ from stjax.layers.common import (
 )
 from stjax.layers.large_kernel import MixMlp
 from stjax.ops.pairwise import aggregate
+from stjax.ops.pooling import max_pool
 
 ATTEND = ("spacetime", "space", "time")
 
@@ -155,7 +156,7 @@ class NonLocal(nn.Module):
                 f"got an input {tuple(x.shape)}"
             )
         window = (1,) * (x.ndim - 4) + (self.pool,) * 2
-        return nn.max_pool(x, window, window)
+        return max_pool(x, window, window)
 
     def _conv(self, x, features, name, init):
         return conv(

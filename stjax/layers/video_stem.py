@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from stjax.errors import UserError
 from stjax.layers.bottleneck3d import StemConv
 from stjax.layers.common import Dtype
+from stjax.ops.pooling import max_pool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,9 +84,7 @@ class Stem(nn.Module):
             name="pathway0_stem",
         )(x, train)
         pads = (how.pad[0], how.pad[1], how.pad[1])
-        return nn.max_pool(
-            x, (how.pool[0], 3, 3), (how.pool[1], 2, 2), [(p, p) for p in pads]
-        )
+        return max_pool(x, (how.pool[0], 3, 3), (how.pool[1], 2, 2), pads)
 
 
 def pool2(x: jax.Array, stem: str) -> jax.Array:
@@ -94,7 +93,7 @@ def pool2(x: jax.Array, stem: str) -> jax.Array:
     if window == 1:
         return x
     pad = window // 2 if window % 2 else 0
-    return nn.max_pool(x, (window, 1, 1), (2, 1, 1), [(pad, pad), (0, 0), (0, 0)])
+    return max_pool(x, (window, 1, 1), (2, 1, 1), (pad, 0, 0))
 
 
 def _frames(t: int, how: Reduction) -> int:
