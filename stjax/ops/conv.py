@@ -20,7 +20,7 @@ everything else                     dense        native         native
 ==================================  ===========  =============  ========
 
 - shift: a sum of shifted, scaled copies. XLA:CPU's depthwise loop is 7 to 200 times
-  slower than this.
+  slower than this. Where a mesh splits the rows, native: each tap would be a message.
 - slices: a 3-D convolution as a sum over its temporal taps of 2-D ones with time
   folded into the batch.
 - dot: a matrix product over channels, up to twice as fast as XLA:CPU's convolution.
@@ -39,6 +39,7 @@ from jax import lax
 
 from stjax.ops.dense import dense
 from stjax.ops.depthwise import MAX_TAPS, depthwise
+from stjax.sharding.activations import devices_along
 
 IMPLS = ("auto", "native", "shift", "slices", "split", "dot")
 
@@ -201,7 +202,7 @@ def _depthwise(x, w, strides, padding, dilation, precision, impl, native):
         if impl == "auto" and taps <= MAX_TAPS and not three_d:
             return shift(x, w, impl="auto")
         if impl == "auto" and three_d:
-            few = taps <= MAX_TAPS
+            few = taps <= MAX_TAPS and devices_along("height") == 1
             cpu = partial(shift, impl="shift") if few else slices
             return lax.platform_dependent(
                 x, w, cpu=cpu, cuda=_native_groups(native, x.shape[-1]), default=slices

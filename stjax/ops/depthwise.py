@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from stjax.sharding.activations import devices_along
+
 MAX_TAPS = 49
 """Beyond this many taps the unrolled sum compiles too slowly."""
 
@@ -36,7 +38,8 @@ def depthwise(
       w: [*window, 1, C].
       padding: (low, high) for each spatial dimension.
       dilation: kernel dilation for each spatial dimension.
-      impl: ``"shift"``, ``"native"``, or ``"auto"`` (shift where lowered for CPU).
+      impl: ``"shift"``, ``"native"``, or ``"auto"`` (shift where lowered for CPU,
+        unless a mesh splits the rows).
 
     Returns:
       [B, *spatial', C].
@@ -61,8 +64,8 @@ def _choose(impl, shift, native, padding, dilation):
     native = partial(native, padding=padding, dilation=dilation)
     if impl == "shift":
         return shift
-    if impl == "native":
-        return native
+    if impl == "native" or devices_along("height") > 1:
+        return native  # a shifted sum would ask the neighbours once a tap
     return lambda *args: lax.platform_dependent(*args, cpu=shift, default=native)
 
 

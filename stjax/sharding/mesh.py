@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from stjax.errors import UserError
@@ -21,7 +22,8 @@ def make_mesh(
 
     The batch is split over ``data`` and ``fsdp``, the rows of the frames over
     ``space``, the parameters over ``fsdp``. Space is innermost, so that a host holds
-    whole frames. All axes are of type Auto: sharding follows from annotations (the
+    whole frames; data is outermost: of several TPU slices only it uses the network
+    between them. All axes are of type Auto: sharding follows from annotations (the
     default of JAX, Explicit, breaks Linen's logical constraints).
 
     Args:
@@ -52,16 +54,53 @@ def make_mesh(
             f"mesh data={data} fsdp={fsdp} space={space} takes {needed} devices, but"
             f" there are {len(devices)}; change config.mesh"
         )
-    shape = (data, fsdp, space)
     types = (AxisType.Auto,) * len(AXES)
-    return jax.make_mesh(shape, AXES, types, devices=devices[:needed])
+    placed = _arranged((data, fsdp, space), devices[:needed])
+    return Mesh(placed, AXES, axis_types=types)
+
+
+def _arranged(shape: tuple[int, ...], devices: Sequence[jax.Device]) -> np.ndarray:
+    """Devices [data, fsdp, space]: slice after slice, each as its links suggest."""
+    data, *rest = shape
+    on_tpu = devices[0].platform == "tpu"
+    slices = len({device.slice_index for device in devices}) if on_tpu else 1
+    if data % slices:
+        raise UserError(
+            f"mesh data={data} does not fit {slices} slices: only data goes across"
+            f" slices; make config.mesh.data a multiple of {slices}"
+        )
+    if slices > 1:
+        within, across = (data // slices, *rest), (slices, *(1 for _ in rest))
+        found = mesh_utils.create_hybrid_device_mesh(within, across, devices)
+    else:
+        found = mesh_utils.create_device_mesh(shape, devices)
+    return found if _whole_frames(found) else _host_by_host(shape, devices)
+
+
+def _whole_frames(devices: np.ndarray) -> bool:
+    """Whether neighbours along the last axis are on the same host."""
+    hosts = np.vectorize(lambda device: device.process_index)(devices)
+    return bool((hosts == hosts[..., :1]).all())
+
+
+def _host_by_host(shape: tuple[int, ...], devices: Sequence[jax.Device]) -> np.ndarray:
+    def place(device):
+        return getattr(device, "slice_index", 0), device.process_index, device.id
+
+    found = np.array(sorted(devices, key=place)).reshape(shape)
+    if not _whole_frames(found):
+        raise UserError(
+            f"mesh space={shape[-1]} goes across hosts, but a host reads whole frames;"
+            " make config.mesh.space a divisor of the devices of a host"
+        )
+    return found
 
 
 def batch_sharding(mesh: Mesh, shape: Sequence[int]) -> NamedSharding:
     """Sharding of one array of a batch, by its global shape.
 
-    Video [B, T, H, W, C] has B split over ``data`` and ``fsdp`` and H over ``space``;
-    anything else [B, ...] has B split only.
+    Video [B, T, H, W, C], or in views [B, V, T, H, W, C], has B split over ``data`` and
+    ``fsdp`` and H over ``space``; anything else [B, ...] has B split only.
 
     Raises:
       UserError: B or H is not divisible by the devices that share it.
@@ -73,13 +112,13 @@ def batch_sharding(mesh: Mesh, shape: Sequence[int]) -> NamedSharding:
             " config.data.batch or config.mesh.data"
         )
     spec = (("data", "fsdp"),)
-    if len(shape) == 5 and mesh.shape["space"] > 1:
-        if shape[2] % mesh.shape["space"]:
+    if len(shape) in (5, 6) and mesh.shape["space"] > 1:
+        if shape[-3] % mesh.shape["space"]:
             raise UserError(
-                f"frames with {shape[2]} rows cannot be split over"
+                f"frames with {shape[-3]} rows cannot be split over"
                 f" {mesh.shape['space']} devices; change config.mesh.space"
             )
-        spec = (("data", "fsdp"), None, "space")
+        spec = (*spec, *(None,) * (len(shape) - 4), "space")
     return NamedSharding(mesh, PartitionSpec(*spec))
 
 
