@@ -59,10 +59,21 @@ class Row:
         return aot.Report.from_dict(self.known) if "parameters" in self.known else None
 
 
-def table(rows: list[Row], first: tuple[str, ...]) -> str:
-    """Markdown: the ``first`` configs with all figures, then all configs in short."""
+def table(rows: list[Row], first: tuple[str, ...], left_out: list[str]) -> str:
+    """Markdown: the ``first`` configs with all figures, then all configs in short.
+
+    Args:
+      rows: all there should be.
+      first: names of configs.
+      left_out: names of configs that have no row.
+    """
     full = [row for row in rows if set(row.configs) & set(first)]
     parts = [_HEAD, _versions(rows), _full(full), _scaling(full), _short(rows)]
+    if left_out:
+        names = ", ".join(f"`{name}`" for name in left_out)
+        parts.append(
+            f"Not here, because their clips follow from their files: {names}.\n"
+        )
     return "\n".join(parts)
 
 

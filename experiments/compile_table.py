@@ -14,7 +14,6 @@ import hashlib
 import importlib.metadata
 import json
 import os
-from collections.abc import Iterator
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX looks for devices
 
@@ -33,7 +32,9 @@ _ROWS = flags.DEFINE_string(
 _TABLE = flags.DEFINE_string(
     "table", str(_ROOT / "docs" / "compile_table.md"), "The table."
 )
-_ONLY = flags.DEFINE_list("only", None, "Configs, or beginnings of names; None: all.")
+_ONLY = flags.DEFINE_list(
+    "only", None, "Configs (tau/kth:20), files (tau/kth), folders (tau); None: all."
+)
 _TOPOLOGIES = flags.DEFINE_list(
     "topologies",
     ["v5e:1x1", "v5e:2x4", "v5e:16x16", "v6e:2x4", "h100:1x8"],
@@ -46,9 +47,9 @@ FIRST = (
     "tau/moving_mnist",
     "tau/kth:20",
     "uniformer/kinetics400:b,32x4",
-    "nonlocal/kinetics:i3d_r101,nl5,128x1",
+    "nonlocal/kinetics_long:i3d_r101,nl5,128x1",
 )
-_LABELLED = 8  # clips of a device; frame prediction has those of its config
+_LABELLED = 8  # clips of a device, where a config does not tell those of a GPU
 
 
 def every_config() -> list[str]:
@@ -65,8 +66,10 @@ def row_config(name: str, topology: aot.Topology):
     """A config in bfloat16, with a batch for all devices of a topology."""
     values = config.load_config(name)
     values.dtype = "bfloat16"
-    labelled = values.data.source == "labelled_videos"
-    values.data.batch = (_LABELLED if labelled else values.data.batch) * topology.size
+    clips = values.data.batch  # frame prediction was trained on one GPU
+    if values.data.source == "labelled_videos":
+        clips = values.train.bn_group or _LABELLED
+    values.data.batch = clips * topology.size
     return values
 
 
@@ -84,10 +87,12 @@ def fingerprint(values) -> str:
         "mix": values.mix.to_dict(),
         "optim": {k: "some" if k in constants else v for k, v in optim.items()},
         "ema": values.train.ema is not None,
+        "bn_group": values.train.bn_group,
         "dtype": values.dtype,
         "remat": values.remat,
         "mesh": values.mesh.to_dict(),
     }
+    program = {k: v for k, v in program.items() if v is not None}
     text = json.dumps(program, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -104,8 +109,20 @@ def versions(chip: aot.Chip) -> dict[str, str]:
     return found
 
 
-def rows(names: list[str], topologies: list[str], folder: epath.Path) -> Iterator[Row]:
-    """A row for each program and topology; configs with the same program share one."""
+def rows(
+    names: list[str], topologies: list[str], folder: epath.Path
+) -> tuple[list[Row], list[str]]:
+    """A row for each program and topology; configs with the same program share one.
+
+    Args:
+      names: of configs.
+      topologies: by name.
+      folder: of the rows' files.
+
+    Returns:
+      The rows, and configs whose clips nobody knows without their files.
+    """
+    left_out = []
     found: dict[tuple[str, str], Row] = {}
     for name in names:
         for text in topologies:
@@ -113,15 +130,20 @@ def rows(names: list[str], topologies: list[str], folder: epath.Path) -> Iterato
             try:
                 values = row_config(name, topology)
                 key = fingerprint(values), text
-            except UserError as error:
-                print(f"{name}: left out, {error}", flush=True)
+            except UserError:
+                left_out.append(name)
                 break
             if key not in found:
                 file = folder / f"{text.replace(':', '-')}_{key[0]}.json"
                 known = json.loads(file.read_text()) if file.exists() else {}
                 found[key] = Row([], topology, file, known)
             found[key].configs.append(name)
-    yield from found.values()
+    return list(found.values()), left_out
+
+
+def matches(name: str, wanted: str) -> bool:
+    """Whether a config is the wanted one, of its file, or in its folder."""
+    return name == wanted or name.startswith((f"{wanted}:", f"{wanted}/"))
 
 
 def compile_row(row: Row) -> None:
@@ -141,10 +163,10 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}")
     folder, target = epath.Path(_ROWS.value), epath.Path(_TABLE.value)
-    every = list(rows(every_config(), _TOPOLOGIES.value, folder))
+    every, left_out = rows(every_config(), _TOPOLOGIES.value, folder)
     for row in every:
         wanted = _ONLY.value is None or any(
-            name.startswith(start) for name in row.configs for start in _ONLY.value
+            matches(name, start) for name in row.configs for start in _ONLY.value
         )
         done = row.known.get("versions") == versions(row.topology.chip)
         if _LIST.value:
@@ -153,9 +175,9 @@ def main(argv: list[str]) -> None:
         elif wanted and not done:
             print(f"== {row.configs[0]} on {row.topology.name}", flush=True)
             compile_row(row)
-            target.write_text(table(every, FIRST))
+            target.write_text(table(every, FIRST, left_out))
     if not _LIST.value:
-        target.write_text(table(every, FIRST))
+        target.write_text(table(every, FIRST, left_out))
         print(f"wrote {target}")
 
 

@@ -16,20 +16,17 @@ import ml_collections
 from flax import linen as nn
 from jax.experimental.compilation_cache import compilation_cache
 
-from stjax.aot.specs import clips_of_an_epoch, spec_of
+from stjax.aot.specs import Described, clips_of_an_epoch, spec_of
 from stjax.data.base import LabelSpec, Spec
-from stjax.optim import create_optimizer
 from stjax.sharding.mesh import batch_sharding, make_mesh, replicated
-from stjax.tasks import normalise, task_of
-from stjax.training import inputs
+from stjax.tasks import normalise
+from stjax.training.setup import prepare
 from stjax.training.state import (
     build_model,
-    create_state,
     init_variables,
     placed,
     state_shardings,
 )
-from stjax.training.step import TrainStep
 
 _UNKNOWN_CLIPS = 10_000  # of an epoch; only the schedule depends on it
 
@@ -92,27 +89,16 @@ def program(
 
 
 def _train(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> Program:
-    spec = spec_of(config)
-    clips = clips_of_an_epoch(config) or _UNKNOWN_CLIPS
     batch = config.data.batch
-    steps, epoch = inputs.length(config, max(clips, batch))
-    model = build_model(config, spec)
-    optim = config.optim.to_dict()
-    optim["freeze"] = (*(optim.get("freeze") or ()), *getattr(model, "frozen", ()))
-    tx = create_optimizer(**optim, total_steps=steps, steps_per_epoch=epoch)
-    objective = task_of(spec).Objective.create(config, model, spec)
-    step = TrainStep(objective, tx, config.seed, config.train.ema)
-
-    def fresh():
-        variables = init_variables(model, spec, config.seed)
-        return create_state(variables, tx, config.train.ema is not None)
-
-    state = jax.eval_shape(fresh)
+    clips = max(clips_of_an_epoch(config) or _UNKNOWN_CLIPS, batch)
+    source = Described(spec_of(config), clips)
+    setup = prepare(config, mesh, {"train": source})
+    state = jax.eval_shape(lambda: setup.fresh_state())
     shardings = state_shardings(state, mesh)
     state = placed(state, shardings)
-    arrays = _batch(spec, batch, mesh, config.data.nan == "mask")
+    arrays = _batch(source.spec, batch, mesh, config.data.nan == "mask")
     return Program(
-        function=step.__call__,
+        function=setup.train_step.__call__,
         arguments=(state, arrays),
         options={"donate_argnums": 0, "out_shardings": (shardings, replicated(mesh))},
         mesh=mesh,

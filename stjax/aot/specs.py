@@ -1,11 +1,34 @@
 """What clips of a config look like, without their files."""
 
+import dataclasses
+
 import ml_collections
+import numpy as np
 
 from stjax.data.base import ClipSpec, LabelSpec, Spec
 from stjax.data.published import FRAMES, TRAIN_CLIPS
 from stjax.errors import UserError
 from stjax.training.inputs import open_split
+
+
+@dataclasses.dataclass(frozen=True)
+class Described:
+    """A source of which only the description is there.
+
+    Attributes:
+      spec: of its clips.
+      clips: how many it has.
+    """
+
+    spec: Spec
+    clips: int
+
+    def __len__(self) -> int:
+        return self.clips
+
+    def clip(self, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Not there."""
+        raise NotImplementedError("no clips, only their description")
 
 
 def spec_of(config: ml_collections.ConfigDict, train: bool = True) -> Spec:

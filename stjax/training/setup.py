@@ -67,6 +67,12 @@ class Setup:
         groups = bn_groups(config)
         return TrainStep(self.objective, self.tx, config.seed, config.train.ema, groups)
 
+    def fresh_state(self) -> TrainState:
+        """The state before the first step; traceable."""
+        config = self.config
+        variables = init_variables(self.model, self.spec, config.seed)
+        return create_state(variables, self.tx, config.train.ema is not None)
+
 
 def bn_groups(config: ml_collections.ConfigDict) -> int:
     """Parts of a batch that have batch statistics of their own.
@@ -82,15 +88,25 @@ def bn_groups(config: ml_collections.ConfigDict) -> int:
     return batch // size
 
 
-def prepare(config: ml_collections.ConfigDict) -> Setup:
+def prepare(
+    config: ml_collections.ConfigDict,
+    mesh: jax.sharding.Mesh | None = None,
+    sources: dict[str, Source] | None = None,
+) -> Setup:
     """Makes the parts; every file is opened now, not at the end of a long run.
+
+    Args:
+      config: of the training.
+      mesh: None: that of ``config.mesh``, of all devices.
+      sources: by split, at least "train"; None: those of the config are opened.
 
     Raises:
       UserError: a field, a file or the number of devices does not fit.
     """
-    mesh = make_mesh(**config.mesh)
-    splits = dict.fromkeys(("train", "test", config.train.select_on))
-    sources = {split: inputs.open_split(config, split) for split in splits}
+    mesh = make_mesh(**config.mesh) if mesh is None else mesh
+    if sources is None:
+        splits = dict.fromkeys(("train", "test", config.train.select_on))
+        sources = {split: inputs.open_split(config, split) for split in splits}
     spec = sources["train"].spec
     batch_sharding(mesh, (config.data.batch, *spec.input_shape))  # or an error
     steps, epoch = inputs.length(config, len(sources["train"]))
@@ -129,8 +145,7 @@ def first_state(
     average = config.train.ema is not None
 
     def fresh() -> TrainState:
-        variables = init_variables(model, setup.spec, config.seed)
-        return create_state(variables, setup.tx, average)
+        return setup.fresh_state()
 
     abstract = jax.eval_shape(fresh)
     shardings = state_shardings(abstract, setup.mesh)
