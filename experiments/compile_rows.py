@@ -68,7 +68,7 @@ def table(rows: list[Row], first: tuple[str, ...], left_out: list[str]) -> str:
       left_out: names of configs that have no row.
     """
     full = [row for row in rows if set(row.configs) & set(first)]
-    parts = [_HEAD, _versions(rows), _full(full), _scaling(full), _short(rows)]
+    parts = [_HEAD, _versions(rows), _full(full, first), _scaling(full), _short(rows)]
     if left_out:
         names = ", ".join(f"`{name}`" for name in left_out)
         parts.append(
@@ -88,11 +88,12 @@ def _versions(rows: list[Row]) -> str:
     return f"{count} ({'; '.join(sorted(found))}).\n" if found else f"{count}.\n"
 
 
-def _full(rows: list[Row]) -> str:
+def _full(rows: list[Row], first: tuple[str, ...]) -> str:
     lines = [f"| {_COLUMNS} |", "|" + " --- |" * (_COLUMNS.count("|") + 1)]
     for row in rows:
-        cells = [" ".join(f"`{name}`" for name in row.configs), row.topology.name]
-        lines.append(f"| {' | '.join(cells + _figures(row))} |")
+        (name,) = set(row.configs) & set(first)
+        cells = [f"`{name}`", row.topology.name, *_figures(row)]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -119,9 +120,7 @@ def _figures(row: Row) -> list[str]:
         f"{longest * 1e3:.3g} ({bound})",
         f"{step * 1e3:.3g}" if report.cycles else "",
         f"{report.flops / chip.peak / step:.0%}" if report.cycles else "",
-        f"{speed / report.devices:.3g}"
-        if report.cycles
-        else f"< {speed / report.devices:.3g}",
+        ("" if report.cycles else "< ") + f"{speed / report.devices:,.4g}",
         f"{report.epoch / speed:.3g}" if report.epoch and report.cycles else "",
     ]
 
