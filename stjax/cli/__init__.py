@@ -4,6 +4,7 @@ To add a command, write a function whose keyword parameters are its flags and wh
 docstring is its help (see `stjax.cli.flagging`), and add one line to `COMMANDS`.
 """
 
+import errno
 import importlib
 import logging as stdlib_logging
 import sys
@@ -29,9 +30,12 @@ COMMANDS = {
 
 _USER_ERROR = 2  # exit statuses
 _INTERRUPTED = 130
+_TERMINATED = 143  # by SIGTERM, after saving
 
 # What is wrong with a path that was given, found where it is used.
 _PATH_ERRORS = (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -76,6 +80,13 @@ def _dispatch(arguments: list[str]) -> int | None:
 
 
 def _run(call: Callable[[], int | None]) -> int:
+    status = _status(call)
+    if status not in (0, _TERMINATED) and "stjax.distributed" in sys.modules:
+        sys.modules["stjax.distributed"].leave(status)
+    return status
+
+
+def _status(call: Callable[[], int | None]) -> int:
     logging.set_verbosity(logging.WARNING)  # absl.app raises it to INFO
     logging.get_absl_logger().addFilter(_worth_reading)
     try:
@@ -86,12 +97,18 @@ def _run(call: Callable[[], int | None]) -> int:
     except _PATH_ERRORS as error:
         print(f"stjax: {error.filename}: {error.strerror}", file=sys.stderr)
         return _USER_ERROR
-    except KeyboardInterrupt:
-        print("stjax: interrupted", file=sys.stderr)
-        return _INTERRUPTED
     except BrokenPipeError:  # `stjax models | head`
         sys.stderr.close()
         return 1
+    except OSError as error:
+        if error.errno not in _FULL:
+            traceback.print_exc()
+            return 1
+        print(f"stjax: {error.strerror}; make room and try again", file=sys.stderr)
+        return _USER_ERROR
+    except KeyboardInterrupt:
+        print("stjax: interrupted", file=sys.stderr)
+        return _INTERRUPTED
     except Exception:
         traceback.print_exc()
         return 1

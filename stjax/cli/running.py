@@ -11,7 +11,15 @@ from stjax.errors import UserError
 _TERMINATED = 143
 
 
-def train(*, config: Config, workdir: str, profile: bool = False) -> int:
+def train(
+    *,
+    config: Config,
+    workdir: str,
+    profile: bool = False,
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process: int | None = None,
+) -> int:
     """Trains the model of a config; goes on where the workdir's last checkpoint ended.
 
     Leaves config.json, metrics.jsonl, events/ for TensorBoard, checkpoints/ and, at the
@@ -23,13 +31,20 @@ def train(*, config: Config, workdir: str, profile: bool = False) -> int:
         on override its fields.
       workdir: folder for everything that the run writes; may be gs://.
       profile: also write a trace of steps 11 to 14 for xprof to WORKDIR/profile.
+      coordinator: HOST:PORT of process 0, where several processes share the work and
+        neither Cloud TPU, Slurm, Open MPI nor Kubernetes tells; with the next two.
+      processes: their number.
+      process: which one this is, from 0.
     """
+    from stjax import distributed
+
+    distributed.join(coordinator, processes, process)
     from stjax.training.loop import train
 
     if not train(config, workdir, profile):
-        print(f"stopped before the end; the same command goes on with {workdir}")
+        _print(f"stopped before the end; the same command goes on with {workdir}")
         return _TERMINATED
-    print(f"wrote {workdir}/results.json and {workdir}/pictures/test.png")
+    _print(f"wrote {workdir}/results.json and {workdir}/pictures/test.png")
     return 0
 
 
@@ -41,6 +56,9 @@ def evaluate(
     output: str | None = None,
     metrics: str | None = None,
     baselines: str | None = None,
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process: int | None = None,
 ) -> None:
     """Measures a trained model on a split of its data, beside trivial predictions.
 
@@ -51,7 +69,14 @@ def evaluate(
       output: also write everything, with per-frame curves, to this .json.
       metrics: in place of the config's, such as mse,csi:threshold=0.5.
       baselines: in place of the config's, such as lagrangian.
+      coordinator: HOST:PORT of process 0, where several processes share the work and
+        neither Cloud TPU, Slurm, Open MPI nor Kubernetes tells; with the next two.
+      processes: their number.
+      process: which one this is, from 0.
     """
+    from stjax import distributed
+
+    distributed.join(coordinator, processes, process)
     from stjax.evaluation import evaluate
 
     report = evaluate(
@@ -61,21 +86,33 @@ def evaluate(
         metrics=metrics and [metrics],
         baselines=baselines and baselines.split(","),
     )
-    print(f"{workdir}, step {report['step']}, {split} split: {report['clips']} clips")
+    _print(f"{workdir}, step {report['step']}, {split} split: {report['clips']} clips")
     if report["skipped"]:
-        print(f"{report['skipped']} clips could not be read and were left out")
+        _print(f"{report['skipped']} clips could not be read and were left out")
     rows = {"model": report["metrics"], **report.get("baselines", {})}
     names = list(report["metrics"])
     widths = [max(14, len(name) + 2) for name in names]
     heads = zip(names, widths, strict=True)
-    print(f"{'':<22}" + "".join(f"{name:>{width}}" for name, width in heads))
+    _print(f"{'':<22}" + "".join(f"{name:>{width}}" for name, width in heads))
     for row, values in rows.items():
         cells = zip(names, widths, strict=True)
         cells = (f"{values[name]:>{width}.5g}" for name, width in cells)
-        print(f"{row:<22}" + "".join(cells))
-    if output:
+        _print(f"{row:<22}" + "".join(cells))
+    if output and _first():
         epath.Path(output).write_text(json.dumps(report, indent=2))
-        print(f"wrote {output}")
+        _print(f"wrote {output}")
+
+
+def _first() -> bool:
+    import jax
+
+    return jax.process_index() == 0
+
+
+def _print(line: str) -> None:
+    """Once, however many processes there are."""
+    if _first():
+        print(line)
 
 
 def checkpoint_step(step: str) -> int | str:

@@ -11,10 +11,10 @@ from flax import linen as nn
 
 from stjax.data.base import LabelSpec, Source
 from stjax.errors import UserError
-from stjax.sharding.mesh import make_mesh, replicated
+from stjax.sharding.mesh import make_mesh
 from stjax.training import inputs
 from stjax.training.checkpoint import Step
-from stjax.training.workdir import load_run
+from stjax.training.workdir import description, load_run
 
 
 def create_evaluator(
@@ -64,12 +64,8 @@ def evaluate(
     Raises:
       UserError: no such run, checkpoint, split or data.
     """
-    devices = jax.devices()
-    run = load_run(workdir, step)
-    if jax.process_count() == 1:
-        # As many devices as can share a batch; training may have had others.
-        devices = devices[: math.gcd(run.config.data.batch, len(devices))]
-    mesh = make_mesh(devices=devices)
+    mesh = make_mesh(devices=_devices(description(workdir)[0].data.batch))
+    run = load_run(workdir, step, mesh)
     config = run.config.copy_and_resolve_references()
     for field, value in (("metrics", metrics), ("baselines", baselines)):
         if value is not None:
@@ -82,5 +78,13 @@ def evaluate(
         )
     train_source = inputs.open_split(config, "train")
     evaluator = create_evaluator(config, run.model, source, mesh, train_source)
-    variables = jax.device_put(run.variables, replicated(mesh))
-    return evaluator(variables) | {"split": split, "step": run.step}
+    return evaluator(run.variables) | {"split": split, "step": run.step}
+
+
+def _devices(batch: int) -> list[jax.Device]:
+    """As many of each host as can share a batch; training may have had others."""
+    hosts = [[] for _ in range(jax.process_count())]
+    for device in jax.devices():
+        hosts[device.process_index].append(device)
+    share = math.gcd(batch // len(hosts), len(hosts[0])) or 1
+    return [device for host in hosts for device in host[:share]]
