@@ -62,8 +62,10 @@ def make_mesh(
 def _arranged(shape: tuple[int, ...], devices: Sequence[jax.Device]) -> np.ndarray:
     """Devices [data, fsdp, space]: slice after slice, each as its links suggest."""
     data, *rest = shape
+    # A topology of one slice does not number it.
     on_tpu = devices[0].platform == "tpu"
-    slices = len({device.slice_index for device in devices}) if on_tpu else 1
+    indices = {getattr(device, "slice_index", 0) for device in devices}
+    slices = len(indices) if on_tpu else 1
     if data % slices:
         raise UserError(
             f"mesh data={data} does not fit {slices} slices: only data goes across"
