@@ -145,7 +145,7 @@ def test_full_size(name):
         **config.optim.to_dict(), total_steps=steps, steps_per_epoch=epoch
     )
     lrs = [float(tx.values(step)["lr"]) for step in (0, steps // 4, steps - 1)]
-    assert 0 < lrs[2] < lrs[1] <= config.optim.lr * 1.000001
+    assert 0 <= lrs[2] < lrs[1] <= config.optim.lr * 1.000001
 
 
 def test_published_mean_what_they_say():
