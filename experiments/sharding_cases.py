@@ -128,9 +128,7 @@ CASES = {
     "i3d_r50": _resnet("i3d_r50"),
     "i3d_r101": _resnet("i3d_r101"),
     "i3d_r50 non-local": _resnet("i3d_r50", **_NL),
-    "i3d_r50 non-local, dot product": _resnet(
-        "i3d_r50", **_NL, pairwise="dot_product"
-    ),
+    "i3d_r50 non-local, dot product": _resnet("i3d_r50", **_NL, pairwise="dot_product"),
     "i3d_r50 non-local, concatenation": _resnet(
         "i3d_r50", **_NL, pairwise="concatenation"
     ),
@@ -177,7 +175,10 @@ class Problem:
             variables = init_variables(self._model, self.case.spec, 0)
         leaves, tree = jax.tree.flatten(variables["params"])
         keys = jax.random.split(jax.random.key(1), len(leaves))
-        noise = [0.05 * jax.random.normal(k, p.shape) for k, p in zip(keys, leaves)]
+        noise = [
+            0.05 * jax.random.normal(k, p.shape)
+            for k, p in zip(keys, leaves, strict=True)
+        ]
         params = [p + n for p, n in zip(leaves, noise, strict=True)]
         return variables | {"params": jax.tree.unflatten(tree, params)}
 
@@ -225,11 +226,11 @@ class Problem:
         options = {"xla_backend_optimization_level": 0} if on_cpu else None
         return lowered.compile(compiler_options=options)
 
-    def run(self, compiled, mesh: jax.sharding.Mesh, variables: dict, smallest: int = 1):
+    def run(
+        self, compiled, mesh: jax.sharding.Mesh, variables: dict, smallest: int = 1
+    ):
         """Loss and gradient, on the host."""
-        rest = jax.device_put(
-            variables, parameter_shardings(variables, mesh, smallest)
-        )
+        rest = jax.device_put(variables, parameter_shardings(variables, mesh, smallest))
         params = rest.pop("params")
         return jax.device_get(compiled(params, rest, put_batch(mesh, self.batch())))
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from stjax.layers.common import BatchNorm, Dtype, conv, fan_out_init
 from stjax.layers.non_local import NonLocal
 from stjax.layers.remat import rematerialised
+from stjax.sharding.activations import constrain_rows
 
 
 def conv3d(
@@ -172,6 +173,7 @@ class Stage(nn.Module):
                 name=f"pathway0_res{i}",
                 **self.block,
             )(x, train)
+            x = constrain_rows(x) if i == 0 else x
             if i in self.non_local:
                 name = f"pathway0_nonlocal{i}"
                 x = attending(name=name, **self.non_local_fields)(x, train)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from stjax.layers.common import BatchNorm, DropPath, Dtype, conv, layer_norm
 from stjax.layers.mlp import ConvMlp, Mlp
 from stjax.layers.self_attention import SelfAttention
+from stjax.sharding.activations import fold, splits_rows, unfold
 
 EPSILON = 1e-6
 """Of the blocks' LayerNorms; those of the patch embeddings have 1e-5."""
@@ -90,11 +91,13 @@ class GlobalBlock(nn.Module):
         drop_path = DropPath(self.drop_path_rate)
         if self.dpe:
             x = position_embedding(x, self.dtype)
-        x = x.reshape(shape[0], -1, shape[-1])
+        x = fold(x)
         y = layer_norm(EPSILON, self.dtype, "norm1")(x)
-        y = SelfAttention(shape[-1] // self.head_dim, self.dtype, name="attn")(y)
+        heads = shape[-1] // self.head_dim
+        spread = splits_rows(shape)
+        y = SelfAttention(heads, self.dtype, spread=spread, name="attn")(y)
         x = x + drop_path(y, train=train)
-        return _feed_forward(self, x, drop_path, train).reshape(shape)
+        return unfold(_feed_forward(self, x, drop_path, train), shape)
 
 
 class SplitBlock(nn.Module):

@@ -16,6 +16,7 @@ from stjax.layers.common import (
 from stjax.layers.large_kernel import MixMlp
 from stjax.ops.pairwise import aggregate
 from stjax.ops.pooling import max_pool
+from stjax.sharding.activations import fold, splits_rows, unfold
 
 ATTEND = ("spacetime", "space", "time")
 
@@ -110,6 +111,7 @@ class NonLocal(nn.Module):
             scale=theta.shape[-1] ** -0.5 if self.use_scale else 1.0,
             weight=weight,
             impl=self.impl,
+            spread=self.attend != "time" and splits_rows(x.shape),
         )
 
     def _check(self, x):
@@ -130,19 +132,26 @@ class NonLocal(nn.Module):
     def _fold(self, y):
         """Axes that are not attended to join the batch: [B, ...] -> [B', N, d]."""
         d = y.shape[-1]
-        if y.ndim == 4:
-            return y.reshape(y.shape[0], -1, d)
-        y = y.reshape(-1, y.shape[1] // self.temporal_groups, *y.shape[2:])
-        if self.attend == "space":
-            return y.reshape(y.shape[0] * y.shape[1], -1, d)
-        if self.attend == "time" and y.ndim == 5:
+        if y.ndim == 5 and self.attend == "time":
+            y = self._grouped(y)
             return y.transpose(0, 2, 3, 1, 4).reshape(-1, y.shape[1], d)
-        return y.reshape(y.shape[0], -1, d)
+        return fold(self._grouped(y))
+
+    def _grouped(self, y):
+        """Groups of frames, or single ones, join the batch."""
+        if y.ndim == 4:
+            return y
+        if self.attend == "space":
+            return y.reshape(-1, *y.shape[2:])
+        return y.reshape(-1, y.shape[1] // self.temporal_groups, *y.shape[2:])
 
     def _unfold(self, y, shape):
         """[B', N, d] -> [*shape, d], `shape` being that of the unfolded input."""
         if self.attend == "time" and len(shape) == 5:
             y = y.reshape(-1, *shape[2:4], *y.shape[1:]).transpose(0, 3, 1, 2, 4)
+        else:
+            x = jax.ShapeDtypeStruct(shape, y.dtype)
+            y = unfold(y, jax.eval_shape(self._grouped, x).shape)
         return y.reshape(*shape[:-1], -1)
 
     def _pool(self, x):

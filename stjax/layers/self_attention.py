@@ -19,6 +19,7 @@ def self_attention(
     bias: jax.Array | None = None,
     qkv_init: Callable = trunc_normal_init,
     proj_init: Callable = trunc_normal_init,
+    spread: bool = False,
 ) -> jax.Array:
     """To be called inside a compact method; makes qkv and proj there.
 
@@ -32,6 +33,7 @@ def self_attention(
       bias: added to the logits, broadcastable to [B, heads, N, N].
       qkv_init: of the kernel of qkv.
       proj_init: of the kernel of proj.
+      spread: see `stjax.ops.attention.attention`.
 
     Returns:
       [B, N, D].
@@ -48,7 +50,7 @@ def self_attention(
     qkv = nn.Dense(3 * d, kernel_init=qkv_init, dtype=dtype, name="qkv")(x)
     qkv = qkv.reshape(b, n, 3, heads, d // heads)
     q, k, v = jnp.moveaxis(qkv, 2, 0)
-    y = attention(q, k, v, scale=(d // heads) ** -0.5, bias=bias)
+    y = attention(q, k, v, scale=(d // heads) ** -0.5, bias=bias, spread=spread)
     proj = nn.Dense(d, kernel_init=proj_init, dtype=dtype, name="proj")
     return proj(y.reshape(b, n, d))
 
@@ -60,9 +62,16 @@ class SelfAttention(nn.Module):
     dtype: Dtype = jnp.float32
     qkv_init: Callable = trunc_normal_init
     proj_init: Callable = trunc_normal_init
+    spread: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, N, D] -> [B, N, D]."""
-        init = {"qkv_init": self.qkv_init, "proj_init": self.proj_init}
-        return self_attention(x, self.heads, dtype=self.dtype, **init)
+        return self_attention(
+            x,
+            self.heads,
+            dtype=self.dtype,
+            qkv_init=self.qkv_init,
+            proj_init=self.proj_init,
+            spread=self.spread,
+        )

@@ -35,6 +35,20 @@ BLOCKS = {
 # Whole networks: Network(hid_t, n_t, remat, dtype).
 NETWORKS = {"incepu": "stjax.layers.incepu:MidIncepNet"}
 TRANSLATORS = BLOCKS | NETWORKS
+# Rows above (or below) that a row depends on, in one layer: half the widest kernel.
+_REACH = {
+    **{"gsta": 9, "moga": 9, "tau": 9, "van": 9},  # 7x7, dilated by 3
+    **{"convmixer": 5, "incepu": 5},
+    **{"convnext": 3, "hornet": 3},
+}
+
+
+def reach(translator: str) -> int:
+    """Rows above (or below) that a row depends on, in one layer.
+
+    Where layers compare all rows it is that of the convolutions between.
+    """
+    return _REACH.get(translator, 1)
 
 
 def translator_class(name: str) -> type[nn.Module]:

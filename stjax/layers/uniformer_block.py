@@ -15,6 +15,7 @@ from stjax.layers.common import (
 )
 from stjax.layers.mlp import ConvMlp, Mlp
 from stjax.layers.self_attention import SelfAttention
+from stjax.sharding.activations import fold, splits_rows, unfold
 
 
 class UniFormerBlock(nn.Module):
@@ -55,13 +56,13 @@ class UniFormerBlock(nn.Module):
         return x + drop_path(y, train=train)
 
     def _attention(self, x, drop_path, train):
-        b, h, w, d = x.shape
+        shape, d = x.shape, x.shape[-1]
         x = x + conv(d, d, 3, groups=d, dtype=self.dtype, name="pos_embed")(x)
-        x = x.reshape(b, h * w, d)
+        x = fold(x)
         y = layer_norm(1e-5, self.dtype, "norm1")(x)
-        y = SelfAttention(dtype=self.dtype, name="attn")(y)
+        y = SelfAttention(dtype=self.dtype, spread=splits_rows(shape), name="attn")(y)
         x = x + drop_path(layer_scale(self, "gamma_1", y, 1e-6), train=train)
         y = layer_norm(1e-5, self.dtype, "norm2")(x)
         y = Mlp(int(d * self.mlp_ratio), self.dtype, name="mlp")(y)
         x = x + drop_path(layer_scale(self, "gamma_2", y, 1e-6), train=train)
-        return x.reshape(b, h, w, d)
+        return unfold(x, shape)

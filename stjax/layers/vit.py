@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from stjax.layers.common import DropPath, Dtype, layer_norm
 from stjax.layers.mlp import Mlp
 from stjax.layers.self_attention import SelfAttention
+from stjax.sharding.activations import fold, splits_rows, unfold
 
 
 class ViTBlock(nn.Module):
@@ -22,12 +23,12 @@ class ViTBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, h, w, D] -> [B, h, w, D]."""
-        b, h, w, d = x.shape
+        shape, d = x.shape, x.shape[-1]
         drop_path = DropPath(self.drop_path_rate)
-        x = x.reshape(b, h * w, d)
+        x = fold(x)
         y = layer_norm(1e-5, self.dtype, "norm1")(x)
-        y = SelfAttention(dtype=self.dtype, name="attn")(y)
+        y = SelfAttention(dtype=self.dtype, spread=splits_rows(shape), name="attn")(y)
         x = x + drop_path(y, train=train)
         y = layer_norm(1e-5, self.dtype, "norm2")(x)
         y = Mlp(int(d * self.mlp_ratio), self.dtype, name="mlp")(y)
-        return (x + drop_path(y, train=train)).reshape(b, h, w, d)
+        return unfold(x + drop_path(y, train=train), shape)

@@ -10,6 +10,7 @@ from stjax.errors import UserError
 from stjax.layers.common import Dtype, gelu, layer_norm, trunc_normal_init
 from stjax.models.registry import create_model, model_fields
 from stjax.ops.attention import attention
+from stjax.sharding.activations import fold
 
 
 class _Probe(nn.Module):
@@ -39,7 +40,7 @@ class _Probe(nn.Module):
                 " method features(x, *, train) -> [B, T', H', W', D]"
             )
         y = jax.lax.stop_gradient(self.backbone.features(x, train=False))
-        return y.reshape(y.shape[0], -1, y.shape[-1])
+        return fold(y)
 
 
 class LinearProbe(_Probe):

@@ -15,6 +15,7 @@ from stjax.errors import UserError, unknown
 from stjax.layers.bottleneck3d import Stage
 from stjax.layers.common import Dtype
 from stjax.layers.video_stem import STEMS, Stem, pool2
+from stjax.sharding.activations import constrain_rows
 
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 INFLATED = ("none", "3x1x1", "3x3x3")
@@ -185,7 +186,7 @@ class ResNet3D(nn.Module):
         """The map before pooling: [B, T, H, W, C] -> [B, T', H/32, W/32, 32 width]."""
         if x.ndim != 5:
             raise UserError(f"clips are [B, T, H, W, C], got the shape {x.shape}")
-        x = self.s2(self.s1(x, train), train)
+        x = self.s2(constrain_rows(self.s1(x, train)), train)
         x = pool2(x, self.stem)
         return self.s5(self.s4(self.s3(x, train), train), train)
 

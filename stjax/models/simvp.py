@@ -12,10 +12,11 @@ import jax.numpy as jnp
 from stjax.errors import UserError, unknown
 from stjax.layers.common import Dtype
 from stjax.layers.remat import REMAT
-from stjax.layers.translators import make_translator
+from stjax.layers.translators import make_translator, reach
 from stjax.models.recursion import extend
 from stjax.models.sides import check_clip, fit_sides
 from stjax.models.spatial import Decoder, Encoder
+from stjax.sharding.activations import constrain_rows
 
 
 class SimVP(nn.Module):
@@ -137,7 +138,8 @@ class SimVP(nn.Module):
         _, h, w, c = latent.shape
         stacked = latent.reshape(b, t, h, w, c).transpose(0, 2, 3, 1, 4)
         stacked = stacked.reshape(b, h, w, t * c)
-        stacked = translator(stacked, t_out * c, train=train)
+        stacked = constrain_rows(stacked, reach(self.translator))
+        stacked = constrain_rows(translator(stacked, t_out * c, train=train))
         latent = stacked.reshape(b, h, w, t_out, c).transpose(0, 3, 1, 2, 4)
         latent = latent.reshape(b * t_out, h, w, c)
 

@@ -21,6 +21,7 @@ from stjax.layers.common import (
 )
 from stjax.layers.mhra import GlobalBlock, LocalBlock, SplitBlock
 from stjax.layers.remat import REMAT, rematerialised
+from stjax.sharding.activations import constrain_rows
 
 _MIN_SIDE, _MIN_FRAMES = 32, 2
 
@@ -132,7 +133,7 @@ class UniFormer(nn.Module):
         """The map before pooling: [B, T, H, W, C] -> [B, T/2, H/32, W/32, D]."""
         _check_clip(x)
         for i in range(len(self.depth)):
-            x = getattr(self, f"patch_embed{i + 1}")(x)
+            x = constrain_rows(getattr(self, f"patch_embed{i + 1}")(x))
             for block in getattr(self, f"blocks{i + 1}"):
                 x = block(x, train)
         return self.norm(x, train=train)

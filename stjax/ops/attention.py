@@ -10,6 +10,8 @@ from stjax.errors import UserError, unknown
 from stjax.ops import splash as tpu
 from stjax.ops.chunked import CHUNK, chunked
 from stjax.ops.splash import splash
+from stjax.sharding import ring
+from stjax.sharding.activations import constrain, devices_along
 
 IMPLS = ("auto", "dense", "chunked", "splash", "cudnn")
 MAX_LOGITS = 2**24
@@ -25,6 +27,7 @@ def attention(
     bias: jax.Array | None = None,
     impl: str = "auto",
     chunk: int | None = None,
+    spread: bool = False,
 ) -> jax.Array:
     """``softmax(scale * q k^T + bias) v``, softmax and logits in float32.
 
@@ -48,6 +51,11 @@ def attention(
           splash, where it can be used and N M is at least `stjax.ops.splash.MIN_PAIRS`.
           Otherwise dense up to `MAX_LOGITS` logits an example, chunked beyond.
       chunk: the most queries and keys of a chunk; by default `stjax.ops.chunked.CHUNK`.
+      spread: queries and keys are positions of maps whose rows a mesh may split over
+        ``space``. Where it does, and its devices divide the heads, each gets all
+        tokens of some heads (DeepSpeed-Ulysses, arXiv 2309.14509: two all-to-alls).
+        Otherwise keys go round in a ring, see `stjax.sharding.ring`, whatever `impl`
+        says. With a bias, or lengths that the devices do not divide, XLA gathers keys.
 
     Returns:
       [B, N, heads, e] in the dtype of `v`.
@@ -59,6 +67,13 @@ def attention(
         raise unknown("implementation of attention", impl, IMPLS)
     if bias is not None:
         bias = bias.reshape((1,) * (4 - bias.ndim) + bias.shape)
+    if spread and devices_along("tokens") > 1 and bias is None:
+        if q.shape[2] % devices_along("heads") == 0:
+            q, k, v = (constrain(x, "batch", None, "heads") for x in (q, k, v))
+            y = attention(q, k, v, scale=scale, impl=impl, chunk=chunk)
+            return constrain(y, "batch", "tokens")
+        if ring.fits(q, k):
+            return ring.ring_attention(q, k, v, scale)
     if impl == "cudnn":
         return _cudnn(q, k, v, bias, scale)
     if impl == "splash":

@@ -14,6 +14,7 @@ from stjax.ops.attention import IMPLS as ATTENTION
 from stjax.ops.attention import attention
 from stjax.ops.concatenation import IMPLS as CONCATENATION
 from stjax.ops.concatenation import concatenation
+from stjax.sharding.activations import devices_along
 
 IMPLS = {
     "embedded_gaussian": ATTENTION,
@@ -34,6 +35,7 @@ def aggregate(
     scale: float = 1.0,
     weight: jax.Array | None = None,
     impl: str = "auto",
+    spread: bool = False,
 ) -> jax.Array:
     """The non-local mean of `g` as each position of `theta` sees it.
 
@@ -53,6 +55,10 @@ def aggregate(
           ``theta (phi^T g)``; auto takes the one with fewer multiply-adds.
         - concatenation: `stjax.ops.concatenation.concatenation`.
 
+      spread: positions are those of maps whose rows a mesh may split over ``space``,
+        see `stjax.ops.attention.attention`. The dot product is then linear by default
+        and sums ``phi^T g`` over the devices; the concatenation gathers keys.
+
     Returns:
       [B, N, e] in the dtype of `g`.
 
@@ -69,11 +75,13 @@ def aggregate(
     if got != expected:
         raise UserError(f"weight of {pairwise} is {got}; expected {expected}")
     if pairwise == "dot_product":
+        if spread and impl == "auto" and devices_along("tokens") > 1:
+            impl = "linear"
         return _dot_product(theta, phi, g, impl)
     if pairwise == "concatenation":
         return concatenation(theta, phi, g, weight, impl=impl)
     heads = [x[:, :, None] for x in (theta, phi, g)]
-    return attention(*heads, scale=scale, impl=impl)[:, :, 0]
+    return attention(*heads, scale=scale, impl=impl, spread=spread)[:, :, 0]
 
 
 def _dot_product(theta, phi, g, impl):

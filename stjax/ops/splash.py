@@ -42,7 +42,7 @@ def splash(q: jax.Array, k: jax.Array, v: jax.Array, scale: float) -> jax.Array:
 
     XLA cannot partition the kernel, so under a mesh (`jax.set_mesh`) it runs in a
     `jax.shard_map`: the batch over ``data`` and ``fsdp``, and where they can be divided
-    the queries over ``space``, with all keys on each device.
+    the heads over ``space``, or else the queries, with all keys on each device.
 
     Args:
       q: [B, N, heads, d].
@@ -58,15 +58,18 @@ def splash(q: jax.Array, k: jax.Array, v: jax.Array, scale: float) -> jax.Array:
         raise UserError(f"splash attention: {why}; use impl='chunked'")
     mesh = jax.sharding.get_abstract_mesh()
     batch = _batch_axes(mesh)
-    space = "space" in _free_axes(mesh) and q.shape[1] % mesh.shape["space"] == 0
+    space = mesh.shape["space"] if "space" in _free_axes(mesh) else None
 
     def local(q, k, v):
         return _kernel(q, k, v, scale)
 
     if math.prod(mesh.shape[axis] for axis in _free_axes(mesh)) == 1:
         return local(q, k, v)
-    queries = PartitionSpec(batch or None, "space" if space else None)
-    keys = PartitionSpec(batch or None)
+    queries = keys = PartitionSpec(batch or None)
+    if space and q.shape[2] % space == 0:
+        queries = keys = PartitionSpec(batch or None, None, "space")
+    elif space and q.shape[1] % space == 0:
+        queries = PartitionSpec(batch or None, "space")
     sharded = jax.shard_map(
         local, in_specs=(queries, keys, keys), out_specs=queries, check_vma=False
     )

@@ -6,8 +6,10 @@ They ask for the mesh of `jax.set_mesh`. Without one, on one device and within a
 
 import logging
 import math
+from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec
 
 _AXES = {
@@ -20,21 +22,24 @@ _AXES = {
 """What a dimension is -> the axes of the mesh that share it."""
 
 
-def _free(axes: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of the axes that the mesh has and no `jax.shard_map` has taken."""
-    mesh = jax.sharding.get_abstract_mesh()
-    types = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
-    return tuple(a for a in axes if types.get(a, AxisType.Manual) != AxisType.Manual)
+def free_axes(name: str) -> tuple[str, ...]:
+    """Axes of the mesh that share a dimension of this name.
 
-
-def devices_along(name: str) -> int:
-    """Over how many devices a dimension of this name is split; 1 without a mesh.
+    Those that the mesh has not, or that a `jax.shard_map` has taken, are left out.
 
     Args:
       name: ``"batch"``, ``"height"``, ``"tokens"``, ``"heads"`` or ``"everything"``.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    return math.prod(mesh.shape[axis] for axis in _free(_AXES[name]))
+    types = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
+    free = [axis for axis, kind in types.items() if kind != AxisType.Manual]
+    return tuple(axis for axis in _AXES[name] if axis in free)
+
+
+def devices_along(name: str) -> int:
+    """Over how many devices a dimension of this name is split; 1 without a mesh."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return math.prod(mesh.shape[axis] for axis in free_axes(name))
 
 
 def constrain(x: jax.Array, *names: str | None) -> jax.Array:
@@ -42,7 +47,7 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
 
     Args:
       x: any array.
-      names: of the dimensions, see `devices_along`; None for one that is not split.
+      names: of the dimensions, see `free_axes`; None for one that is not split.
         A dimension that its devices do not divide is not split either, and those
         without a name at the end are not.
     """
@@ -50,12 +55,12 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
         return x
     spec = []
     for size, name in zip(x.shape, names, strict=False):
-        axes = _free(_AXES[name]) if name else ()
+        axes = free_axes(name) if name else ()
         spec.append(axes if axes and size % devices_along(name) == 0 else None)
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))
 
 
-def constrain_rows(x: jax.Array, reach: int = 1, axis: int = -3) -> jax.Array:
+def constrain_rows(x: jax.Array, reach: int = 1) -> jax.Array:
     """Splits the rows of maps over ``space`` where that pays, or else the batch.
 
     A convolution needs rows of its neighbours: XLA sends them over at most two devices
@@ -67,19 +72,44 @@ def constrain_rows(x: jax.Array, reach: int = 1, axis: int = -3) -> jax.Array:
     Args:
       x: [B, ..., H, W, C].
       reach: rows above (or below) that a row of the result depends on, in one layer.
-      axis: of the rows.
     """
     space = devices_along("height")
     if space == 1:
         return x
-    axis %= x.ndim
-    rows = x.shape[axis]
+    rows = x.shape[-3]
     if rows % space == 0 and reach <= 2 * (rows // space):
-        between = (None,) * (axis - 1)
-        return constrain(x, "batch", *between, "height")
+        return constrain(x, "batch", *(None,) * (x.ndim - 4), "height")
     spread = x.shape[0] % devices_along("everything") == 0
     _log_once(rows, space, reach, spread)
     return constrain(x, "everything" if spread else "batch")
+
+
+def splits_rows(shape: Sequence[int]) -> bool:
+    """Whether a mesh splits the rows of maps [B, ..., H, W, C]."""
+    space = devices_along("height")
+    return space > 1 and len(shape) > 3 and shape[-3] % space == 0
+
+
+def fold(x: jax.Array) -> jax.Array:
+    """Maps to tokens: [B, H, W, C] or [B, T, H, W, C] -> [B, N, C].
+
+    Tokens are in the order of the dimensions, except where a mesh splits the rows: then
+    rows come first, so that each device's tokens are those of its rows. What is done to
+    tokens has to be indifferent to their order, as attention is.
+    """
+    tokens = (x.shape[0], -1, x.shape[-1])
+    if not splits_rows(x.shape):
+        return x.reshape(tokens)
+    return constrain(jnp.moveaxis(x, -3, 1).reshape(tokens), "batch", "tokens")
+
+
+def unfold(y: jax.Array, shape: Sequence[int]) -> jax.Array:
+    """The inverse of `fold`: [B, N, D] -> [*shape[:-1], D]."""
+    if not splits_rows(shape):
+        return y.reshape(*shape[:-1], y.shape[-1])
+    b, *between, h, w, _ = shape
+    y = jnp.moveaxis(y.reshape(b, h, *between, w, y.shape[-1]), 1, -3)
+    return constrain_rows(y)
 
 
 _logged = set()
