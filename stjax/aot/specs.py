@@ -95,5 +95,6 @@ def _labelled(config: ml_collections.ConfigDict, train: bool) -> LabelSpec:
         side = data.get("test_size") or side
         views = (data.get("clips") or 1) * (data.get("crops") or 1)
     names = tuple(map(str, range(classes)))
-    multi_label = bool(config.model.get("multi_label"))
+    # Charades' lists give a clip any number of classes.
+    multi_label = bool(data.get("multi_label")) or data.get("format") == "charades"
     return LabelSpec(data.t_in, side, side, names, multi_label, views)
