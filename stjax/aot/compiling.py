@@ -5,6 +5,7 @@ import time
 
 import jax
 import ml_collections
+from etils import epath
 
 from stjax.aot import hlo, programs, targets
 from stjax.aot.layers import profile
@@ -70,8 +71,7 @@ def compile_config(
 def _facts(compiled: jax.stages.Compiled, file: str | None) -> dict:
     memory, text = compiled.memory_analysis(), compiled.as_text()
     if file:
-        with open(file, "w") as out:
-            out.write(text)
+        epath.Path(file).write_text(text)
     program = parse(text)
     cost = compiled.cost_analysis() or {}
     layers = profile(program)

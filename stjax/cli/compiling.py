@@ -10,6 +10,7 @@ from stjax.errors import UserError, unknown
 
 _MIB, _GIB = 2**20, 2**30
 _ROWS = 15  # of the profile
+_GPU_SHARE = 0.75  # of its memory, that JAX takes unless it is told otherwise
 
 
 def compile(
@@ -70,14 +71,14 @@ def _lines(report, config, chip) -> list[str]:
         f" {report.clips / report.devices:g} on each",
         f"  compiled in {report.compile_seconds:.0f} s;"
         f" {report.parameters:,} parameters",
-        *_memory(report, config),
+        *_memory(report, config, chip),
     ]
     if report.temporary is None:
         return lines
     return lines + _traffic(report, chip) + _time(report, chip) + _layers(report, chip)
 
 
-def _memory(report, config) -> list[str]:
+def _memory(report, config, chip) -> list[str]:
     from stjax import aot
 
     parts = [f"{k} {_size(v)}" for k, v in report.resident.items()]
@@ -87,7 +88,10 @@ def _memory(report, config) -> list[str]:
     asked = "unknown" if report.peak is None else _size(report.peak)
     share = f" ({report.peak / report.hbm:.0%})" if report.peak else ""
     if report.fits:
-        return [*lines, f"FITS: peak {asked} of {_size(report.hbm)}{share}"]
+        lines.append(f"FITS: peak {asked} of {_size(report.hbm)}{share}")
+        if not chip.is_tpu and report.peak > _GPU_SHARE * report.hbm:
+            lines.append("  with XLA_PYTHON_CLIENT_MEM_FRACTION=.95 set")
+        return lines
     lines.append(f"DOES NOT FIT: asks for {asked} of {_size(report.hbm)}{share}")
     if report.problem:
         lines.append(f"  the compiler says: {report.problem}")

@@ -69,6 +69,83 @@ def test_without_the_compiler(stjax, nothing_installed, topology, words):
     assert "pip install" in err and words in err
 
 
+REPORT = {
+    "config": "c",
+    "topology": "v5e:2x4",
+    "kind": "train",
+    "dtype": "bfloat16",
+    "devices": 8,
+    "clips": 128,
+    "epoch": 10_000,
+    "parameters": 10**7,
+    "resident": {"parameters": 4 * 10**7, "optimizer": 8 * 10**7, "batch": 10**6},
+    "hbm": 16 * 2**30,
+    "flops": 1.97e12,
+    "temporary": 2**29,
+    "peak": 2**30,
+    "moved": 8.19e9,
+    "accessed": 9e9,
+    "collectives": {"all-reduce": (3, 20 * 2**20)},
+    "cycles": 30_000_000,
+    "layers": {"enc/conv": 20_000_000, "dec/conv (backward)": 10_000_000},
+    "unknown_loops": 1,
+    "kernels": 2,
+}
+SMALL = [DIGITS, "--program=train"]
+
+
+@pytest.mark.parametrize(
+    ("topology", "fields", "words"),
+    [
+        (
+            "v5e:2x4",
+            {},
+            [
+                "128 clips on 8 devices, 16 on each",
+                "FITS: peak 1 GiB of 16 GiB (6%)",
+                "3 all-reduce of 20 MiB in all",
+                "1,970 GFLOP",
+                "roofline (estimate): 10 ms a step, bound by",
+                "30,000,000 cycles = 20 ms at 1.5 GHz, without collectives",
+                "50% of the peak",
+                "2 calls of hand-written kernels",
+                "1 loops of unknown length counted once",
+                "66.7%  enc/conv",
+            ],
+        ),
+        (
+            "h100:1x8",
+            {"cycles": None, "layers": {}, "hbm": 2**30, "unknown_loops": 0},
+            [
+                "FITS: peak 1 GiB of 1 GiB (100%)",
+                "XLA_PYTHON_CLIENT_MEM_FRACTION",
+                "bound by memory",
+                "clips a second (at best, from the roofline)",
+            ],
+        ),
+        (
+            "v5e:2x4",
+            {"temporary": None, "peak": 2**35, "problem": "too much of it"},
+            [
+                "DOES NOT FIT: asks for 32 GiB of 16 GiB (200%)",
+                "the compiler says: too much of it",
+                "try --config.: dtype=bfloat16, or",
+                "as it is, memory would do on: v5p, tpu7x, a100, h100",
+            ],
+        ),
+    ],
+)
+def test_what_it_says(stjax, monkeypatch, tmp_path, topology, fields, words):
+    made_up = aot.Report(**REPORT | fields)
+    monkeypatch.setattr(aot, "compile_config", lambda *_: made_up)
+    file = tmp_path / "out.json"
+    status, out, err = stjax(*SMALL, f"--topology={topology}", f"--output={file}")
+    assert status == 0, err
+    for word in words:
+        assert word in out, out
+    assert aot.Report.from_dict(json.loads(file.read_text())["train"]) == made_up
+
+
 def test_names_of_topologies():
     assert aot.parse_topology("v5e:4x4").name == "v5e:4x4"
     assert aot.parse_topology("h100:8").shape == (8, 1)
