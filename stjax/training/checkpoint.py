@@ -42,7 +42,9 @@ class Checkpoints:
             checkpoint_managers.LatestN(2),
             checkpoint_managers.BestN(get_metric_fn=_quality, n=1),
         ]
-        path = (self.workdir / "checkpoints").resolve()  # Orbax: no relative ones
+        path = self.workdir / "checkpoints"
+        if "://" not in str(path):
+            path = path.resolve()  # Orbax: no relative ones
         if not create and not path.exists():
             raise self._empty()
         if create:

@@ -75,7 +75,7 @@ class Goodput:
         return {f"goodput/{k}": v for k, v in self.seconds.items()}
 
     def report(self) -> dict[str, dict[str, float]]:
-        """For results.json: ``seconds`` and ``shares``, with ``other`` and ``total``."""
+        """For results.json: ``seconds`` and ``shares``; ``other`` is the rest."""
         total = self.total
         other = max(0.0, total - sum(self.seconds.values()))
         seconds = {**self.seconds, "other": other}
