@@ -4,7 +4,7 @@
     stjax train --config=nonlocal/motion_clips --config.data.path=clips --workdir=DIR
 
 What each network can know, and why, is told in `stjax.data.motion_clips`; what they
-learn, in experiments/motion_clips.md.
+learn, in ``experiments/motion_clips.py``'s table.
 """
 
 from ml_collections import ConfigDict
@@ -27,7 +27,7 @@ def get_config(config: ConfigDict, net: str) -> None:
         "dropout": 0.0,
         "window": 1,
     }
-    training(config, lr=2e-3, steps=400)
+    training(config, lr=2e-3, steps=600)
 
 
 miniature = get_config.miniature

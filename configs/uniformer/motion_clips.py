@@ -13,15 +13,15 @@ from stjax.recipes.motion_clips import recipe, training
 
 @recipe("uniformer/motion_clips")
 def get_config(config: ConfigDict) -> None:
-    """No variants. UniFormer-S with a quarter of the channels and fewer blocks."""
+    """No variants. UniFormer-S with fewer channels and blocks."""
     config.model = {
         "name": "uniformer_s",
         "depth": (1, 2, 2, 1),
-        "embed_dim": (16, 32, 64, 64),
+        "embed_dim": (32, 48, 64, 64),
         "head_dim": 16,
         "drop_path_rate": 0.0,
     }
-    training(config, lr=2e-3, steps=500)
+    training(config, lr=2e-3, steps=1200)
 
 
 miniature = get_config.miniature

@@ -30,6 +30,11 @@ from stjax.errors import UserError
 SAMPLE_VIDEOS = Path(__file__).with_name("sample_videos")
 _FPS = 8
 _MOST_FRAMES = 500  # of one video of footage, to bound the memory
+# With it, the first video that a process writes differs in some bits from later ones.
+_NO_LOOKAHEAD = {"x264-params": "rc-lookahead=0:mbtree=0:weightp=0:bframes=0"}
+# ITU-R BT.601, values in 16 to 235 (luma) and 16 to 240 (chroma).
+_LUMA = np.array([65.481, 128.553, 24.966]) / 255
+_CHROMA = np.array([[-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]]) / 255
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,16 +77,28 @@ def _resize(frame: av.VideoFrame, side: int) -> np.ndarray:
     return np.asarray(frame.to_image().resize(size, Image.Resampling.BILINEAR))
 
 
+def _planes(frame: np.ndarray) -> np.ndarray:
+    """[H, W, 3] uint8 as the planes of yuv420p, [3/2 H, W].
+
+    By hand, because libswscale's last bit depends on what is next to the frame.
+    """
+    luma = frame @ _LUMA + 16
+    h, w = luma.shape
+    chroma = frame.reshape(h // 2, 2, w // 2, 2, 3).mean((1, 3)) @ _CHROMA.T + 128
+    planes = [luma.ravel(), chroma[..., 0].ravel(), chroma[..., 1].ravel()]
+    return np.rint(np.concatenate(planes)).astype(np.uint8).reshape(-1, w)
+
+
 def write_video(path: Path, clip: np.ndarray) -> None:
-    """[T, H, W, 3] uint8 as H.264; the same bytes at every call."""
+    """[T, H, W, 3] uint8 as H.264, sides even; the same bytes at every call."""
     with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:
-        options = {"crf": "14", "preset": "fast", "threads": "1"}
+        options = {"crf": "14", "preset": "fast", "threads": "1"} | _NO_LOOKAHEAD
         stream = container.add_stream("libx264", rate=_FPS, options=options)
         stream.height, stream.width = clip.shape[1:3]
         stream.pix_fmt = "yuv420p"
-        for pixels in clip:
-            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-            container.mux(stream.encode(frame))
+        for frame in clip:
+            planes = av.VideoFrame.from_ndarray(_planes(frame), format="yuv420p")
+            container.mux(stream.encode(planes))
         container.mux(stream.encode(None))
 
 

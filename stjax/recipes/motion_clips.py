@@ -39,7 +39,7 @@ def training(config: ConfigDict, lr: float, steps: int) -> None:
         lr=lr,
         schedule="onecycle",
         clip=1.0,
-        weight_decay=0.02,
+        weight_decay=0.05,
         decay_1d=False,
     )
     config.train.update(steps=steps, eval_every=steps // 2)
