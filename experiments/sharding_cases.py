@@ -104,7 +104,7 @@ CASES = {
     "mau": Case(
         "mau", {"num_hidden": (8, 8), "filter_size": 3, "sr_size": 2}, clips(32)
     ),
-    "phydnet": Case("phydnet", {}, clips(32)),
+    "phydnet": Case("phydnet", {}, clips(64, 8)),
     "swinlstm": Case(
         "swinlstm",
         {

@@ -43,6 +43,8 @@ class SimVP(nn.Module):
       pad_sides: pad sides that do not divide (edge values) and crop the prediction.
       remat: ``"none"``, or recompute the translator's blocks in the backward pass,
         all of it (``"full"``) or all but matrix products (``"dots"``).
+      scan: run the translator's equal blocks in one loop: compiles faster; see
+        `stjax.stacked` for the variables.
       dtype: compute dtype; parameters and the prediction are float32.
     """
 
@@ -60,6 +62,7 @@ class SimVP(nn.Module):
     out_channels: int | None = None
     pad_sides: bool = False
     remat: str = "none"
+    scan: bool = False
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -113,6 +116,7 @@ class SimVP(nn.Module):
             (self.drop_path_floor, self.drop_path_rate),
             self.remat,
             name="hid",
+            scan=self.scan,
             **kw,
         )
         dec = Decoder(
@@ -133,13 +137,16 @@ class SimVP(nn.Module):
         b, t = x.shape[:2]
         t_out = self.t_out or t
         frames = x.reshape(b * t, *x.shape[2:]).astype(self.dtype)
-        latent, skip = encoder(frames)
+        latent, skip = encoder(constrain_rows(frames))
 
         _, h, w, c = latent.shape
         stacked = latent.reshape(b, t, h, w, c).transpose(0, 2, 3, 1, 4)
         stacked = stacked.reshape(b, h, w, t * c)
-        stacked = constrain_rows(stacked, reach(self.translator))
-        stacked = constrain_rows(translator(stacked, t_out * c, train=train))
+        # As the encoder has it, then as the translator wants it; and back.
+        rows = reach(self.translator)
+        stacked = constrain_rows(constrain_rows(stacked), rows)
+        stacked = translator(stacked, t_out * c, train=train)
+        stacked = constrain_rows(constrain_rows(stacked, rows))
         latent = stacked.reshape(b, h, w, t_out, c).transpose(0, 3, 1, 2, 4)
         latent = latent.reshape(b * t_out, h, w, c)
 

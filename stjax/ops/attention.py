@@ -71,6 +71,7 @@ def attention(
         if q.shape[2] % devices_along("heads") == 0:
             q, k, v = (constrain(x, "batch", None, "heads") for x in (q, k, v))
             y = attention(q, k, v, scale=scale, impl=impl, chunk=chunk)
+            y = constrain(y, "batch", None, "heads")  # its gradient too
             return constrain(y, "batch", "tokens")
         if ring.fits(q, k):
             return ring.ring_attention(q, k, v, scale)

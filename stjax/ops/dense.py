@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from stjax.sharding.activations import devices_along
+
 Pairs = tuple[tuple[int, int], ...]
 
 
@@ -67,6 +69,8 @@ def _backward(strides, padding, dilation, precision, residuals, dy):
         return _input_gradient(x, w, dy, *args), _kernel_gradient(x, w, dy, *args)
 
     x, w = residuals
+    if devices_along("height") > 1:  # XLA splits the rows of its own form best
+        return native(x, w, dy)
     return lax.platform_dependent(x, w, dy, cpu=canonical, default=native)
 
 

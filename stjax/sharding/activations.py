@@ -63,11 +63,11 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
 def constrain_rows(x: jax.Array, reach: int = 1) -> jax.Array:
     """Splits the rows of maps over ``space`` where that pays, or else the batch.
 
-    A convolution needs rows of its neighbours: XLA sends them over at most two devices
-    and gathers whole maps beyond. So where `reach` is more than the rows of two
-    devices, or the devices do not divide the rows, the maps are moved: whole ones,
-    the batch split over all devices if they divide it, else over ``data`` and ``fsdp``
-    alone (the devices along ``space`` then all do the same). It is logged once.
+    A convolution needs rows of its neighbours. Where these and a device's own are the
+    whole map, XLA gathers it on all devices, time and again. So there, and where the
+    devices do not divide the rows, the maps are moved once: whole ones, the batch split
+    over all devices if they divide it, else over ``data`` and ``fsdp`` alone (those
+    along ``space`` then all do the same). It is logged once.
 
     Args:
       x: [B, ..., H, W, C].
@@ -77,7 +77,8 @@ def constrain_rows(x: jax.Array, reach: int = 1) -> jax.Array:
     if space == 1:
         return x
     rows = x.shape[-3]
-    if rows % space == 0 and reach <= 2 * (rows // space):
+    own = rows // space
+    if rows % space == 0 and (reach < own or 2 * reach + own < rows):
         return constrain(x, "batch", *(None,) * (x.ndim - 4), "height")
     spread = x.shape[0] % devices_along("everything") == 0
     _log_once(rows, space, reach, spread)
