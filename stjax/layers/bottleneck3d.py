@@ -7,7 +7,9 @@ import jax.numpy as jnp
 from stjax.layers.common import BatchNorm, Dtype, conv, fan_out_init
 from stjax.layers.non_local import NonLocal
 from stjax.layers.remat import rematerialised
+from stjax.layers.stacking import Cycle, scan_blocks
 from stjax.sharding.activations import constrain_rows
+from stjax.stacked import stack_name
 
 
 def conv3d(
@@ -149,6 +151,8 @@ class Stage(nn.Module):
       block: fields of `ResBlock`.
       non_local_fields: fields of `NonLocal`.
       remat: "none", "full" or "dots", see `stjax.layers.remat`.
+      scan: run equal blocks in one loop, see `stjax.layers.stacking`: those without a
+        non-local block between them, all of one window or of two in turn.
     """
 
     inner: int
@@ -158,23 +162,61 @@ class Stage(nn.Module):
     block: dict
     non_local_fields: dict
     remat: str = "none"
+    scan: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """[B, T, H, W, C] -> [B, T, H/stride, W/stride, 4 inner]."""
         residual = rematerialised(ResBlock, self.remat, static_argnums=(2,))
         attending = rematerialised(NonLocal, self.remat, static_argnums=(2,))
-        for i, windows in enumerate(self.windows):
-            x = residual(
-                self.inner,
-                4 * self.inner,
-                windows,
-                self.stride if i == 0 else 1,
-                name=f"pathway0_res{i}",
-                **self.block,
-            )(x, train)
-            x = constrain_rows(x) if i == 0 else x
+        for run, cycle in self._runs():
+            i = run[-1]
+            if len(run) > 1:
+                x = self._loop(x, run, cycle, train)
+            else:
+                x = residual(name=f"pathway0_res{i}", **self._fields(i))(x, train)
+                x = constrain_rows(x) if i == 0 else x
             if i in self.non_local:
                 name = f"pathway0_nonlocal{i}"
                 x = attending(name=name, **self.non_local_fields)(x, train)
         return x
+
+    def _fields(self, index: int) -> dict:
+        """Of a `ResBlock`."""
+        return {
+            "inner": self.inner,
+            "features": 4 * self.inner,
+            "windows": self.windows[index],
+            "stride": self.stride if index == 0 else 1,
+            **self.block,
+        }
+
+    def _runs(self) -> list[tuple[range, int]]:
+        """Blocks that make one loop, or single ones; after how many they repeat."""
+        count = len(self.windows)
+        ends = sorted({0, count - 1, *self.non_local}) if self.scan else range(count)
+        runs, start = [], 0
+        for end in ends:
+            blocks = range(start, end + 1)
+            found = next((c for c in (1, 2) if self._repeat(blocks, c)), 1)
+            kept = len(blocks) // found * found if self._repeat(blocks, found) else 0
+            if kept > found:
+                runs.append((blocks[:kept], found))
+            else:
+                kept = 0
+            runs += [(range(i, i + 1), 1) for i in blocks[kept:]]
+            start = end + 1
+        return runs
+
+    def _repeat(self, blocks: range, cycle: int) -> bool:
+        of = self.windows
+        return all(of[i] == of[i - cycle] for i in blocks[cycle:])
+
+    def _loop(self, x, run: range, cycle: int, train: bool) -> jax.Array:
+        name = stack_name("pathway0_res", run.start, len(run), cycle)
+        kinds = [self._fields(i) for i in run[:cycle]]
+        if cycle == 1:
+            block = ResBlock(name=name, **kinds[0])
+        else:
+            block = Cycle(tuple((ResBlock, tuple(k.items())) for k in kinds), name=name)
+        return scan_blocks(block, x, train, len(run) // cycle, remat=self.remat)

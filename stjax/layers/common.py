@@ -174,15 +174,16 @@ class DropPath(nn.Module):
     """Stochastic depth: drops the whole residual branch of a sample.
 
     The kept branches are scaled by 1 / (1 - rate) (timm's DropPath). Draws from the
-    rng stream 'dropout'.
+    rng stream 'dropout'. In a loop over blocks the rate is a traced scalar.
     """
 
-    rate: float
+    rate: float | jax.Array
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """`x` [B, ...] with some samples zeroed in training."""
-        if not train or self.rate == 0.0:
+        known = not isinstance(self.rate, jax.Array)  # or one of a loop over blocks
+        if not train or (known and self.rate == 0.0):
             return x
         keep = 1.0 - self.rate
         shape = (x.shape[0],) + (1,) * (x.ndim - 1)

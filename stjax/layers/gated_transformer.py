@@ -10,7 +10,9 @@ import jax.numpy as jnp
 
 from stjax.layers.common import DropPath, Dtype, layer_norm, trunc_normal_init
 from stjax.layers.remat import rematerialised
+from stjax.layers.stacking import scan_blocks
 from stjax.ops.attention import attention
+from stjax.stacked import stack_name
 
 
 class Attention(nn.Module):
@@ -106,18 +108,24 @@ class GatedTransformer(nn.Module):
       depth: blocks.
       block: fields of `GatedBlock`, as (name, value) pairs.
       remat: a name in `stjax.layers.remat.REMAT`.
+      scan: run the blocks in one loop, see `stjax.layers.stacking`.
     """
 
     depth: int
     block: tuple[tuple[str, object], ...]
     remat: str = "none"
+    scan: bool = False
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, N, D] -> [B, N, D]."""
         cls = rematerialised(GatedBlock, self.remat, static_argnums=(2,))
-        for i in range(self.depth):
-            kw = {**dict(self.block), "dtype": self.dtype}
-            x = cls(name=f"layers_{i}", **kw)(x, train)
+        kw = {**dict(self.block), "dtype": self.dtype}
+        if self.scan and self.depth > 1:
+            block = GatedBlock(name=stack_name("layers_", 0, self.depth), **kw)
+            x = scan_blocks(block, x, train, self.depth, remat=self.remat)
+        else:
+            for i in range(self.depth):
+                x = cls(name=f"layers_{i}", **kw)(x, train)
         return layer_norm(1e-5, self.dtype, "norm")(x)

@@ -48,10 +48,12 @@ class LocalBlock(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """[B, T, H, W, C] -> [B, T, H, W, C]."""
+    def __call__(
+        self, x: jax.Array, train: bool, rate: jax.Array | None = None
+    ) -> jax.Array:
+        """[B, T, H, W, C] -> [B, T, H, W, C]; `rate` replaces drop_path_rate."""
         c, kw = x.shape[-1], {"ndim": 3, "dtype": self.dtype}
-        drop_path = DropPath(self.drop_path_rate)
+        drop_path = DropPath(self.drop_path_rate if rate is None else rate)
         if self.dpe:
             x = position_embedding(x, self.dtype)
         y = BatchNorm(dtype=self.dtype, name="norm1")(x, train=train)
@@ -85,10 +87,12 @@ class GlobalBlock(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """[B, T, H, W, C] -> [B, T, H, W, C]."""
+    def __call__(
+        self, x: jax.Array, train: bool, rate: jax.Array | None = None
+    ) -> jax.Array:
+        """[B, T, H, W, C] -> [B, T, H, W, C]; `rate` replaces drop_path_rate."""
         shape = x.shape
-        drop_path = DropPath(self.drop_path_rate)
+        drop_path = DropPath(self.drop_path_rate if rate is None else rate)
         if self.dpe:
             x = position_embedding(x, self.dtype)
         x = fold(x)
@@ -119,11 +123,13 @@ class SplitBlock(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """[B, T, H, W, C] -> [B, T, H, W, C]."""
+    def __call__(
+        self, x: jax.Array, train: bool, rate: jax.Array | None = None
+    ) -> jax.Array:
+        """[B, T, H, W, C] -> [B, T, H, W, C]; `rate` replaces drop_path_rate."""
         b, t, h, w, c = shape = x.shape
         kw = {"heads": c // self.head_dim, "dtype": self.dtype}
-        drop_path = DropPath(self.drop_path_rate)
+        drop_path = DropPath(self.drop_path_rate if rate is None else rate)
         if self.dpe:
             x = position_embedding(x, self.dtype)
 

@@ -63,6 +63,8 @@ class SwinBlock(nn.Module):
     index: int = 0
     dtype: Dtype = jnp.float32
 
+    cycle = 2  # every second block is like the first
+
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """[B, h, w, D] -> [B, h, w, D].

@@ -10,10 +10,13 @@ import importlib
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from stjax.errors import unknown
 from stjax.layers.common import Dtype, conv
 from stjax.layers.remat import rematerialised
+from stjax.layers.stacking import Cycle, scan_blocks
+from stjax.stacked import stack_name
 
 # A block maps [B, h, w, D] to the same shape: Block(dtype) and whichever of
 # mlp_ratio, drop_path_rate, index (its place), resizes (a reduction follows) it has.
@@ -72,16 +75,16 @@ def make_translator(
     remat: str,
     dtype: Dtype,
     name: str,
+    scan: bool = False,
 ) -> nn.Module:
     """A translator: ``module(x, out_features, train=...)``, see `MidMetaNet`.
 
-    IncepU has no use for `mlp_ratio` and `drop_path_rates`.
+    IncepU has no use for `mlp_ratio`, `drop_path_rates` and `scan`.
     """
     if translator in NETWORKS:
         return translator_class(translator)(hid_t, n_t, remat, dtype, name=name)
-    return MidMetaNet(
-        translator, hid_t, n_t, mlp_ratio, drop_path_rates, remat, dtype, name=name
-    )
+    fields = (hid_t, n_t, mlp_ratio, drop_path_rates, remat, scan, dtype)
+    return MidMetaNet(translator, *fields, name=name)
 
 
 class MetaBlock(nn.Module):
@@ -95,13 +98,15 @@ class MetaBlock(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """[B, h, w, D] -> [B, h, w, features]."""
+    def __call__(
+        self, x: jax.Array, train: bool, rate: jax.Array | None = None
+    ) -> jax.Array:
+        """[B, h, w, D] -> [B, h, w, features]; `rate` replaces drop_path_rate."""
         resizes = x.shape[-1] != self.features
         cls = translator_class(self.translator)
         fields = {
             "mlp_ratio": self.mlp_ratio,
-            "drop_path_rate": self.drop_path_rate,
+            "drop_path_rate": self.drop_path_rate if rate is None else rate,
             "index": self.index,
             "resizes": resizes,
         }
@@ -117,6 +122,9 @@ class MidMetaNet(nn.Module):
     """`n_t` blocks on frames stacked along channels: T * C -> hid_t … -> T' * C.
 
     Drop-path rates go linearly from the first to the second of `drop_path_rates`.
+    With `scan` the equal blocks in the middle are one loop, see
+    `stjax.layers.stacking`. All of one width are equal, but the first and Swin's,
+    every second of which is.
     """
 
     translator: str
@@ -125,6 +133,7 @@ class MidMetaNet(nn.Module):
     mlp_ratio: float
     drop_path_rates: tuple[float, float]
     remat: str
+    scan: bool = False
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -132,16 +141,50 @@ class MidMetaNet(nn.Module):
         """[B, h, w, D_in] -> [B, h, w, out_features]."""
         block = rematerialised(MetaBlock, self.remat, static_argnums=(2,))
         first, last = self.drop_path_rates
-        for i in range(self.n_t):
+        rates = [first + (last - first) * i / (self.n_t - 1) for i in range(self.n_t)]
+        i, equal = 0, self._equal(out_features)
+        while i < self.n_t:
+            if i == equal.start and len(equal) > 1:
+                x = self._loop(x, equal, [rates[k] for k in equal], train)
+                i = equal.stop
+                continue
             features = out_features if i == self.n_t - 1 else self.hid_t
-            rate = first + (last - first) * i / (self.n_t - 1)
-            x = block(
-                self.translator,
-                features,
-                i,
-                self.mlp_ratio,
-                rate,
-                self.dtype,
-                name=f"enc_{i}",
-            )(x, train)
+            fields = dict(self._fields(i), features=features, drop_path_rate=rates[i])
+            x = block(name=f"enc_{i}", **fields)(x, train)
+            i += 1
         return x
+
+    def _fields(self, index: int) -> tuple[tuple[str, object], ...]:
+        """Of a `MetaBlock` in the middle."""
+        return (
+            ("translator", self.translator),
+            ("features", self.hid_t),
+            ("index", index),
+            ("mlp_ratio", self.mlp_ratio),
+            ("drop_path_rate", 0.0),
+            ("dtype", self.dtype),
+        )
+
+    def _equal(self, out_features: int) -> range:
+        """The blocks that make one loop, none without `scan`."""
+        if not self.scan:
+            return range(0)
+        stop = self.n_t - (out_features != self.hid_t)
+        return range(1, stop - (stop - 1) % self._cycle)
+
+    @property
+    def _cycle(self) -> int:
+        """After how many blocks they repeat."""
+        return getattr(translator_class(self.translator), "cycle", 1)
+
+    def _loop(self, x, blocks: range, rates: list[float], train: bool) -> jax.Array:
+        cycle = self._cycle
+        name = stack_name("enc_", blocks.start, len(blocks), cycle)
+        kinds = [self._fields(i) for i in blocks[:cycle]]
+        if cycle == 1:
+            block = MetaBlock(name=name, **dict(kinds[0]))
+        else:
+            block = Cycle(tuple((MetaBlock, kind) for kind in kinds), name=name)
+            rates = np.reshape(rates, (-1, cycle))
+        count = len(blocks) // cycle
+        return scan_blocks(block, x, train, count, rates=rates, remat=self.remat)

@@ -14,8 +14,10 @@ from stjax.errors import UserError, unknown
 from stjax.layers.common import Dtype, layer_norm, torch_bias_init, torch_kernel_init
 from stjax.layers.gated_transformer import GatedTransformer
 from stjax.layers.remat import REMAT
+from stjax.layers.stacking import scan_blocks
 from stjax.models.recursion import extend
 from stjax.models.sides import check_clip, fit_sides
+from stjax.stacked import stack_name
 
 _S, _T = "space_transformer", "temporal_transformer"
 VARIANTS = {
@@ -76,7 +78,7 @@ class Layer(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """[B, T, N, D] -> [B, T, N, D]."""
         kw = {"depth": self.depth, "block": self.block, "remat": self.remat}
         for name in self.names:
@@ -105,6 +107,8 @@ class PredFormer(nn.Module):
       out_channels: None: as many as the input has.
       pad_sides: pad sides that do not divide (edge values) and crop the prediction.
       remat: a name in `stjax.layers.remat.REMAT`, applied to each block.
+      scan: run the layers (in full, facst and facts: the blocks) in one loop: compiles
+        faster; see `stjax.stacked` for the variables.
       dtype: compute dtype; parameters and the prediction are float32.
     """
 
@@ -122,6 +126,7 @@ class PredFormer(nn.Module):
     out_channels: int | None = None
     pad_sides: bool = False
     remat: str = "none"
+    scan: bool = False
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -195,14 +200,21 @@ class PredFormer(nn.Module):
         names = VARIANTS[self.variant]
         kw = {"block": block, "remat": self.remat, "dtype": self.dtype}
         if self.variant in _DEEP:
+            kw["scan"] = self.scan
             parts = [GatedTransformer(self.n_depth, name=n, **kw) for n in names]
             call = apply_over
+        elif self.scan and self.n_depth > 1:
+            name = stack_name("blocks_", 0, self.n_depth)
+            parts = [Layer(names, self.depth, name=name, **kw)]
+
+            def call(part, x, train):
+                return scan_blocks(part, x, train, self.n_depth)
         else:
             kw |= {"names": names, "depth": self.depth}
             parts = [Layer(name=f"blocks_{i}", **kw) for i in range(self.n_depth)]
 
             def call(part, x, train):
-                return part(x, train=train)
+                return part(x, train)
 
         def encode(x, train):
             for part in parts:

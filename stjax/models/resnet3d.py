@@ -120,6 +120,8 @@ class ResNet3D(nn.Module):
       zero_init: the last BN of a residual block has scale zero at birth.
       remat: ``"none"``, or recompute blocks in the backward pass, all of them
         (``"full"``) or all but matrix products (``"dots"``).
+      scan: run equal blocks of a stage in one loop: compiles faster; see
+        `stjax.stacked` for the variables.
       dtype: compute dtype; parameters, softmax and logits are float32.
     """
 
@@ -145,6 +147,7 @@ class ResNet3D(nn.Module):
     frozen_bn: bool = False
     zero_init: bool = True
     remat: str = "none"
+    scan: bool = False
     dtype: Dtype = jnp.float32
 
     def setup(self):
@@ -215,6 +218,7 @@ class ResNet3D(nn.Module):
                 "dtype": self.dtype,
             },
             remat=self.remat,
+            scan=self.scan,
         )
 
     def _windows(self, number: int) -> tuple[tuple[int, int], ...]:

@@ -21,7 +21,9 @@ from stjax.layers.common import (
 )
 from stjax.layers.mhra import GlobalBlock, LocalBlock, SplitBlock
 from stjax.layers.remat import REMAT, rematerialised
+from stjax.layers.stacking import scan_blocks
 from stjax.sharding.activations import constrain_rows
+from stjax.stacked import stack_name
 
 _MIN_SIDE, _MIN_FRAMES = 32, 2
 
@@ -81,6 +83,8 @@ class UniFormer(nn.Module):
         (``"full"``) or all but matrix products (``"dots"``).
       remat_blocks: how many of the first blocks `remat` is about; None for all. The
         authors' ``CHECKPOINT_NUM``.
+      scan: run the blocks of a stage in one loop: compiles faster; see
+        `stjax.stacked` for the variables.
       dtype: compute dtype; parameters, softmax and logits are float32.
     """
 
@@ -97,18 +101,17 @@ class UniFormer(nn.Module):
     drop_path_rate: float = 0.1
     remat: str = "none"
     remat_blocks: tuple[int, ...] | None = None
+    scan: bool = False
     dtype: Dtype = jnp.float32
 
     def setup(self):
         """Makes the stages."""
         self._check()
-        rates = np.linspace(0.0, self.drop_path_rate, sum(self.depth))
-        before = np.cumsum((0, *self.depth))
         for i, dim in enumerate(self.embed_dim):
-            # Attributes name the modules: patch_embed1, blocks1_0, blocks1_1 ...
+            # Attributes name the modules: patch_embed1, blocks1_0, blocks1_1 ... or,
+            # in a loop, blocks1_0to2.
             setattr(self, f"patch_embed{i + 1}", self._patch_embed(i, dim))
-            of_stage = rates[before[i] : before[i + 1]]
-            setattr(self, f"blocks{i + 1}", self._blocks(i, of_stage))
+            setattr(self, f"blocks{i + 1}", self._blocks(i))
         self.norm = BatchNorm(dtype=self.dtype)
         self.head = nn.Dense(self.num_classes, kernel_init=trunc_normal_init)
 
@@ -134,8 +137,7 @@ class UniFormer(nn.Module):
         _check_clip(x)
         for i in range(len(self.depth)):
             x = constrain_rows(getattr(self, f"patch_embed{i + 1}")(x))
-            for block in getattr(self, f"blocks{i + 1}"):
-                x = block(x, train)
+            x = self._stage(i, x, train)
         return self.norm(x, train=train)
 
     def _patch_embed(self, stage: int, dim: int) -> PatchEmbed:
@@ -144,7 +146,36 @@ class UniFormer(nn.Module):
         window = (3 if self.std else 1, 2, 2)
         return PatchEmbed(dim, window, (1, 2, 2), self.dtype)
 
-    def _blocks(self, stage: int, rates: np.ndarray) -> list[nn.Module]:
+    def _stage(self, stage: int, x: jax.Array, train: bool) -> jax.Array:
+        blocks = getattr(self, f"blocks{stage + 1}")
+        before = sum(self.depth[:stage])
+        for first, count, remat in self._runs(stage):
+            if count == 1:
+                x = blocks[str(first)](x, train)
+                continue
+            block = blocks[stack_name("", first, count)]
+            rates = self._rates[before + first :][:count]
+            x = scan_blocks(block, x, train, count, rates=rates, remat=remat)
+        return x
+
+    def _runs(self, stage: int) -> list[tuple[int, int, str]]:
+        """(first, how many, remat) of blocks that make one loop, or of single ones."""
+        count = self.depth[stage]
+        saving = count if self.remat_blocks is None else self.remat_blocks[stage]
+        parts = (0, min(saving, count), self.remat), (min(saving, count), count, "none")
+        runs = []
+        for start, stop, remat in parts:
+            size = max(1, stop - start) if self.scan else 1
+            runs += [(first, size, remat) for first in range(start, stop, size)]
+        return runs
+
+    @property
+    def _rates(self) -> np.ndarray:
+        """Drop-path rates of all blocks."""
+        return np.linspace(0.0, self.drop_path_rate, sum(self.depth))
+
+    def _blocks(self, stage: int) -> dict[str, nn.Module]:
+        """By number, or in a loop by the numbers of the first and the last."""
         kw = {"mlp_ratio": self.mlp_ratio, "dpe": self.dpe, "dtype": self.dtype}
         if self.stages[stage] == "L":
             cls = LocalBlock
@@ -152,13 +183,15 @@ class UniFormer(nn.Module):
         else:
             cls = SplitBlock if self.split else GlobalBlock
             kw["head_dim"] = self.head_dim
-        count = self.depth[stage]
-        first = count if self.remat_blocks is None else self.remat_blocks[stage]
-        saving = rematerialised(cls, self.remat, static_argnums=(2,))
-        return [
-            (saving if i < first else cls)(drop_path_rate=float(rate), **kw)
-            for i, rate in enumerate(rates)
-        ]
+        before, blocks = sum(self.depth[:stage]), {}
+        for first, count, remat in self._runs(stage):
+            if count > 1:
+                blocks[stack_name("", first, count)] = cls(**kw)
+                continue
+            saving = rematerialised(cls, remat, static_argnums=(2,))
+            rate = float(self._rates[before + first])
+            blocks[str(first)] = saving(drop_path_rate=rate, **kw)
+        return blocks
 
     def _check(self) -> None:
         """Raises UserError for fields that cannot work."""

@@ -250,7 +250,7 @@ def test_switches():
 def test_drop_path_rises_linearly():
     model = create(depth=(1, 1, 2, 1), drop_path_rate=0.4).bind({})
     stages = (getattr(model, f"blocks{i}") for i in range(1, 5))
-    rates = [block.drop_path_rate for stage in stages for block in stage]
+    rates = [block.drop_path_rate for stage in stages for block in stage.values()]
     np.testing.assert_allclose(rates, [0.0, 0.1, 0.2, 0.3, 0.4])
 
 
