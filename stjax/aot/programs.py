@@ -77,8 +77,8 @@ def program(
 
     Args:
       config: of a training.
-      kind: ``"train"``, a training step; ``"predict"``, predictions or class scores
-        of a batch of raw clips.
+      kind: ``"train"``, a training step; ``"predict"``, predictions or, of one view
+        of each clip, class scores from a batch of raw clips.
       devices: all of them are used, as ``config.mesh`` says.
 
     Raises:
@@ -117,7 +117,9 @@ def _predict(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> Prog
     model = build_model(config, trained)
     variables = jax.eval_shape(lambda: init_variables(model, trained, config.seed))
     variables = placed(variables, jax.tree.map(lambda _: replicated(mesh), variables))
-    x = _batch(spec, config.data.batch, mesh, False)["input"]
+    shape = (config.data.batch, *spec.input_shape)
+    sharding = batch_sharding(mesh, shape)
+    x = jax.ShapeDtypeStruct(shape, spec.dtype, sharding=sharding)
     return Program(
         function=functools.partial(_forward, model, spec),
         arguments=(variables, x),
@@ -130,14 +132,10 @@ def _predict(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> Prog
 
 
 def _forward(model: nn.Module, spec: Spec, variables: dict, x: jax.Array) -> jax.Array:
-    """Raw clips to predictions or logits, float32, one after the other in views."""
-    if isinstance(spec, LabelSpec):
-        x = x.reshape(-1, *x.shape[2:])
-        y = model.apply(variables, normalise(x, spec.offset, spec.scale), train=False)
-    else:
-        x = normalise(x, spec.offset, spec.scale)
-        y = model.apply(variables, x, frames=spec.t_out, train=False)
-    return y.astype(jnp.float32)
+    """Raw clips to predictions or logits, float32."""
+    x = normalise(x, spec.offset, spec.scale)
+    frames = {} if isinstance(spec, LabelSpec) else {"frames": spec.t_out}
+    return model.apply(variables, x, train=False, **frames).astype(jnp.float32)
 
 
 def _batch(spec: Spec, size: int, mesh: jax.sharding.Mesh, mask: bool) -> dict:

@@ -67,6 +67,10 @@ def test_labelled_clips():
     }
     assert test.arrays["input"] == ((30, 32, 256, 256, 3), "uint8")
     assert clips_of_an_epoch(config) == 240_436
+    # Evaluation takes one view after the other.
+    config.data.batch = 2
+    (_, x) = programs.program(config, "predict", jax.devices()[:1]).arguments
+    assert (x.shape, x.dtype) == ((2, 32, 256, 256, 3), "uint8")
     config.model.num_classes = 5
     assert clips_of_an_epoch(config) is None
     with config.unlocked():
