@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 
@@ -29,7 +29,7 @@ class Goodput:
         self.seconds = dict.fromkeys(PHASES, 0.0)
         self._start = time.monotonic()
         self._watch = ThreadPoolExecutor(1, "goodput")
-        self._done: Future[float] | None = None
+        self._begun, self._done = 0.0, None
 
     def begin(self, saved: Mapping[str, float]) -> None:
         """Ends ``init``, and adds what `saved` gave to the checkpoint of this start."""
@@ -46,18 +46,21 @@ class Goodput:
             yield
         finally:
             end = time.monotonic()
-            busy = min(max(self._busy_until(end), start), end)
-            self.seconds["step"] += busy - start
-            self.seconds[name] += end - busy
+            busy = self._busy(start, end)
+            self.seconds["step"] += busy
+            self.seconds[name] += end - start - busy
 
     def computing(self, result: jax.Array) -> None:
         """Tells that a step has been started whose end is when ``result`` is there."""
+        self._begun = time.monotonic()
         self._done = self._watch.submit(_when_ready, result)
 
-    def _busy_until(self, now: float) -> float:
+    def _busy(self, start: float, end: float) -> float:
+        """Seconds between two times in which the step started last was computed."""
         if self._done is None:
             return 0.0
-        return self._done.result() if self._done.done() else now
+        done = self._done.result() if self._done.done() else end
+        return max(0.0, min(done, end) - max(self._begun, start))
 
     @property
     def total(self) -> float:

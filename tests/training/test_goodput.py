@@ -46,13 +46,25 @@ def test_phases_add_up(clock):
 
 
 @pytest.mark.parametrize(
-    ("done", "step", "data"),
-    [(None, 10, 0), (14.0, 4, 6), (2.0, 0, 10), (30.0, 10, 0)],
-    ids=["still computes", "ends meanwhile", "ended before", "ends right after"],
+    ("begun", "done", "step", "data"),
+    [
+        (8.0, None, 10, 0),
+        (8.0, 14.0, 4, 6),
+        (1.0, 2.0, 0, 10),
+        (8.0, 30.0, 10, 0),
+        (19.0, None, 1, 9),
+    ],
+    ids=[
+        "still computes",
+        "ends within",
+        "ended before",
+        "ends later",
+        "begins within",
+    ],
 )
-def test_waiting_costs_nothing_while_the_device_computes(clock, done, step, data):
+def test_time_in_which_the_device_computes(clock, begun, done, step, data):
     counted = Goodput()
-    counted._done = Future()
+    counted._begun, counted._done = begun, Future()
     if done is not None:
         counted._done.set_result(done)
     clock.now = 10
