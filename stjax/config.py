@@ -32,6 +32,7 @@ MAY_DIFFER = (
     "data.backend",
     "data.bad_share",
     "remat",
+    "model.scan",
     "mesh.",
     "train.eval_every",
     "train.save_every",
@@ -50,6 +51,8 @@ def base_config() -> ml_collections.ConfigDict:
       dtype: of the computation; parameters are always float32.
       remat: "full" or "dots": recompute activations in the backward pass to save
         memory, all or all but matrix products.
+      model.scan: of models with equal blocks: one loop over them, which compiles
+        faster; runs and weights go on with the other choice.
       data.batch: clips of a step over all hosts.
       data.nan: "error", or "mask" to leave missing values out of loss and metrics.
       data.bad: "error", or "replace" clips that cannot be read by others.
@@ -72,9 +75,12 @@ def base_config() -> ml_collections.ConfigDict:
       train.init_from: start from the weights of a workdir, .safetensors or .pth.
       train.init_labels: file with the class names of train.init_from, in its order:
         the outputs of classes that are known by name are taken over.
+      train.accumulate: parts of a batch, computed one after another with one update
+        at the end: less memory, the same gradient. Batch statistics are those of a
+        part.
       train.ema: decay of the moving average of the weights that is evaluated.
       train.bn_group: clips that share the statistics of a batch normalisation (None:
-        all of a step). Published runs had those of one GPU.
+        all of a step, or of a part of it). Published runs had those of one GPU.
       train.precise_bn: batches to measure batch statistics on before an evaluation.
       train.select_on: the split that chooses the best checkpoint; "test" is the
         official protocol of some benchmarks.
@@ -134,6 +140,7 @@ def base_config() -> ml_collections.ConfigDict:
                 "save_every": placeholder(int),
                 "init_from": placeholder(str),
                 "init_labels": placeholder(str),
+                "accumulate": 1,
                 "ema": placeholder(float),
                 "bn_group": placeholder(int),
                 "precise_bn": placeholder(int),

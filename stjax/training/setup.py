@@ -64,8 +64,12 @@ class Setup:
     def train_step(self) -> TrainStep:
         """The function that is compiled for the devices."""
         config = self.config
-        groups = bn_groups(config)
-        return TrainStep(self.objective, self.tx, config.seed, config.train.ema, groups)
+        train = config.train
+        return TrainStep(
+            *(self.objective, self.tx, config.seed, train.ema),
+            bn_groups=bn_groups(config),
+            accumulate=train.accumulate,
+        )
 
     def fresh_state(self) -> TrainState:
         """The state before the first step; traceable."""
@@ -77,15 +81,24 @@ class Setup:
 def bn_groups(config: ml_collections.ConfigDict) -> int:
     """Parts of a batch that have batch statistics of their own.
 
+    Of a part of a batch, where ``train.accumulate`` divides it into parts.
+
     Raises:
       UserError: the batch does not divide into them.
     """
-    batch, size = config.data.batch, config.train.bn_group or config.data.batch
-    if batch % size:
+    batch, parts = config.data.batch, config.train.accumulate
+    if parts < 1 or batch % parts:
         raise UserError(
-            f"train.bn_group={size} does not divide data.batch={batch}; change one"
+            f"train.accumulate={parts} does not divide data.batch={batch}; change one"
         )
-    return batch // size
+    clips = batch // parts
+    size = config.train.bn_group or clips
+    if clips % size:
+        of = f" / train.accumulate={parts}" if parts > 1 else ""
+        raise UserError(
+            f"train.bn_group={size} does not divide data.batch={batch}{of}; change one"
+        )
+    return clips // size
 
 
 def prepare(
@@ -108,9 +121,10 @@ def prepare(
         splits = dict.fromkeys(("train", "test", config.train.select_on))
         sources = {split: inputs.open_split(config, split) for split in splits}
     spec = sources["train"].spec
-    batch_sharding(mesh, (config.data.batch, *spec.input_shape))  # or an error
-    steps, epoch = inputs.length(config, len(sources["train"]))
     bn_groups(config)  # or an error
+    part = config.data.batch // config.train.accumulate
+    batch_sharding(mesh, (part, *spec.input_shape))  # or an error
+    steps, epoch = inputs.length(config, len(sources["train"]))
     model = build_model(config, spec)
     optim = config.optim.to_dict()
     optim["freeze"] = (*optim["freeze"], *getattr(model, "frozen", ())) or None

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from stjax.optim import Optimizer, global_norm
 from stjax.sharding.mesh import replicated
 from stjax.tasks import Losses
 from stjax.training import ema
+from stjax.training.accumulation import gradients
 from stjax.training.state import TrainState
 
 Batch = dict[str, jax.Array]
@@ -27,7 +29,10 @@ class TrainStep:
       tx: the optimizer.
       seed: the randomness of a step is ``fold_in(key(seed), step)``.
       ema: decay of the moving average of the parameters, where the state has one.
-      bn_groups: parts of the batch with batch statistics of their own.
+      bn_groups: parts of the batch (of each of its parts) with batch statistics of
+        their own.
+      accumulate: parts of the batch that are computed one after another, see
+        `stjax.training.accumulation`.
     """
 
     objective: Callable[..., Losses]
@@ -35,6 +40,7 @@ class TrainStep:
     seed: int = 0
     ema: float | None = None
     bn_groups: int = 1
+    accumulate: int = 1
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict]:
         """Takes one optimizer step.
@@ -47,8 +53,12 @@ class TrainStep:
           The next state, and ``loss``, ``grad_norm`` (before clipping) and the
           ``lr`` and, for Adam, ``beta1`` of this step.
         """
-        grads_of = jax.value_and_grad(self._loss, has_aux=True)
-        (loss, collections), grads = grads_of(state.params, state, batch)
+        rng = jax.random.fold_in(jax.random.key(self.seed), state.step)
+        weight = batch["weight"].sum()
+        loss, collections, grads = gradients(
+            partial(self._loss, step=state.step, weight=weight),
+            *(state.params, state.collections, batch, rng, self.accumulate),
+        )
         updates, opt_state = self.tx.update(grads, state.opt_state, state.params)
         metrics = {"loss": loss, "grad_norm": global_norm(self.tx.trained(grads))}
         metrics |= self.tx.values(state.step)
@@ -70,12 +80,25 @@ class TrainStep:
         out = (shardings, replicated(mesh))
         return jax.jit(self.__call__, donate_argnums=0, out_shardings=out)
 
-    def _loss(self, params: dict, state: TrainState, batch: Batch):
-        rng = jax.random.fold_in(jax.random.key(self.seed), state.step)
-        variables = {"params": params, **state.collections}
+    def _loss(
+        self,
+        params: dict,
+        collections: dict,
+        batch: Batch,
+        rng: jax.Array,
+        *,
+        step: jax.Array,
+        weight: jax.Array,
+    ):
+        """The share of a batch, or of a part of it, in the loss of the whole batch.
+
+        Its clips have the sum of weights ``weight``.
+        """
+        variables = {"params": params, **collections}
         groups = self.bn_groups
         with grouped_batch_norm(groups) if groups > 1 else nullcontext():
-            found = self.objective(variables, batch, state.step, rng)
-        count = jnp.maximum(found.weight.sum(), 1.0)
+            found = self.objective(variables, batch, step, rng)
+        views = len(found.weight) // len(batch["weight"])
+        count = jnp.maximum(views * weight, 1.0)
         loss = (found.each * found.weight).sum() / count
-        return loss + found.extra, found.collections
+        return loss + found.extra / self.accumulate, found.collections
