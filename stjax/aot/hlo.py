@@ -19,6 +19,7 @@ _FREE = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all"),
     *("while", "call", "conditional", "partition-id", "replica-id"),
 }
+_SCRATCH = re.compile(r"\b[su]8\[\d+\]")
 _ELSEWHERE = re.compile(r"[a-z0-9]+\[[\d,]*\]\{[^}]*S\(\d+\)[^}]*\}")
 
 
@@ -35,7 +36,9 @@ def moved(program: Program) -> int:
         if line.fused or i.opcode in _FREE or i.opcode.endswith("-done"):
             continue
         part = _of_fusion(program, i)
-        whole = {"result": i.shape}
+        # Calls of cuDNN and cuBLAS return their scratch memory too.
+        library = 'custom_call_target="__cu' in i.rest
+        whole = {"result": _SCRATCH.sub("", i.shape) if library else i.shape}
         whole |= {place: shapes.get(name, "") for place, name in enumerate(_names(i))}
         for place, shape in whole.items():
             # Arrays in another memory space, a TPU's vector memory, are not moved.

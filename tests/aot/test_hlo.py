@@ -133,6 +133,22 @@ def test_slices_of_stacked_arrays_are_not_the_whole():
     assert hlo.moved(text.parse(STACKED)) == 2 * (2 * layer + index)
 
 
+def test_scratch_memory_of_libraries_is_not_moved():
+    text_of = (
+        STACKED.partition("ENTRY")[0]
+        + """\
+ENTRY %main.3 (x.1: bf16[4,8], w.1: bf16[8,8]) -> bf16[4,8] {
+  %x.1 = bf16[4,8]{1,0} parameter(0)
+  %w.1 = bf16[8,8]{1,0} parameter(1)
+  %call.1 = (bf16[4,8]{1,0}, u8[1000000]{0}) custom-call(%x.1, %w.1), \
+custom_call_target="__cudnn$convForward"
+  ROOT %y.1 = bf16[4,8]{1,0} get-tuple-element(%call.1), index=0
+}
+"""
+    )
+    assert hlo.moved(text.parse(text_of)) == 2 * (32 + 64 + 32)
+
+
 @pytest.mark.parametrize(
     ("shape", "size"),
     [
