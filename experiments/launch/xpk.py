@@ -34,7 +34,7 @@ def run(job: Job) -> list[Command]:
         f"--docker-image={job.image}",
         f"--max-restarts={job.max_restarts}",
         f"--env=JAX_COMPILATION_CACHE_DIR={job.cache}",
-        f"--command={install} && {job.train}",
+        f"--command={install} && exec {job.train}",  # exec: it gets the signals
     ]
     return [command]
 
@@ -46,11 +46,11 @@ def status(job: Job) -> list[Command]:
 
 
 def logs(job: Job) -> list[Command]:
-    """The last lines that the pods printed."""
+    """The last lines that the first worker printed, newest first."""
     parts = [
         'resource.type="k8s_container"',
         f'resource.labels.cluster_name="{job.cluster}"',
-        f'labels."k8s-pod/jobset_sigs_k8s_io/jobset-name"="{job.name}"',
+        f'resource.labels.pod_name:"{job.name}-slice-job-0-0-"',
     ]
     command = ["gcloud", "logging", "read", " ".join(parts)]
     settings = ["--limit=50", "--format=value(textPayload)"]
