@@ -5,8 +5,8 @@
 compiles loss and gradient of a small version of every model for one device and for
 meshes (data, fsdp, space) of eight simulated ones, compares, and counts collectives.
 Finished models are kept in sharding_equality.json, and an interrupted run goes on;
-``--only=tau,convlstm`` takes some, ``--again`` those that are there, too. The table goes
-to sharding_equality.md.
+``--only=tau,convlstm`` takes some, ``--again`` those that are there, too. The table
+goes to sharding_equality.md.
 """
 
 import json
@@ -42,8 +42,8 @@ All parameters but depthwise kernels are split over fsdp, however small. ResNets
 fewer blocks than their names say.
 
 Collectives are those of one device in one step, as `stjax.aot.hlo.collectives` counts
-them: how many, kilobytes. Where fsdp is 1, no parameter is gathered, so an all-gather is
-one of activations, or of gradients of parameters that are as large as a map.
+them: how many, kilobytes. Where fsdp is 1, no parameter is gathered, so an all-gather
+is one of activations, or of gradients of parameters that are as large as a map.
 Made by sharding_equality.py with jax {jax}.
 """
 
