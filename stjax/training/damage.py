@@ -45,7 +45,9 @@ def checksum(tree) -> jax.Array:
 
 
 def reason(error: Exception) -> str:
-    """An error in one line that is not too long."""
+    """What began an error, in one line that is not too long."""
+    while error.__cause__:
+        error = error.__cause__
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}"[:_MOST]
 
