@@ -15,12 +15,15 @@ from stjax.tasks import task_of
 _TOLERATED = 4  # bad clips that stop nothing, so that a share means something
 # Fields of `data` that are the pipeline's; all others are the source's keywords.
 _PIPELINE = ("source", "backend", "batch", "workers", "nan", "bad", "bad_share")
+_SHARDS = ("path", "t_in", "t_out", "augment")  # those of data.source=tfds
 
 
 def open_split(config: ml_collections.ConfigDict, split: str) -> Source:
     """Opens "train", "validation" or "test" of the config's data source."""
     data = config.data.to_dict()
     fields = {k: v for k, v in data.items() if k not in _PIPELINE}
+    if data["source"] == "tfds":  # the config's others were used in writing it
+        fields = {k: v for k, v in fields.items() if k in _SHARDS}
     # Sources of labelled videos augment while they read; others are wrapped.
     if "augment" not in inspect.signature(source_class(data["source"])).parameters:
         del fields["augment"]

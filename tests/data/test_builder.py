@@ -7,9 +7,11 @@ import sys
 import numpy as np
 import pytest
 
+from stjax.config import load_config
 from stjax.data.builder import build
 from stjax.data.sources import open_source
 from stjax.errors import UserError
+from stjax.training.inputs import open_split
 
 RNG = np.random.default_rng(0)
 
@@ -97,3 +99,21 @@ def test_bad_input(array, tmp_path):
     with pytest.raises(UserError, match="too short"):
         build("files", tmp_path, path=array, t_in=30, t_out=30)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_config_trains_on_its_data_written_as_shards(tmp_path):
+    config = load_config("tau/moving_digits:miniature")
+    names = ("t_in", "t_out", "size", "digit_size", "train_clips", "eval_clips")
+    fields = {name: config.data[name] for name in names}
+    config.data.path = str(build("moving_digits", tmp_path, **fields))
+    config.data.source = "tfds"
+    copy = open_split(config, "train")
+    assert (len(copy), copy.spec.input_shape) == (8, (2, 16, 16, 1))
+    config.data.t_out = 5
+    with pytest.raises(UserError, match="data.t_out=5"):
+        open_split(config, "train")
+
+
+def test_what_reads_no_buckets_says_so():
+    with pytest.raises(UserError, match="'files' reads local files.*data.source=tfds"):
+        open_source("files", path="gs://bucket/clips", t_in=2, t_out=2)

@@ -6,6 +6,7 @@ import pytest
 from stjax.errors import UserError
 from stjax.optim import create_optimizer
 from stjax.sharding.mesh import make_mesh, replicated
+from stjax.training import checkpoint
 from stjax.training.checkpoint import Checkpoints
 from stjax.training.state import create_state, placed, state_shardings
 
@@ -102,3 +103,14 @@ def test_checkpoint_of_another_model(saved):
     )
     with Checkpoints(saved) as checkpoints, pytest.raises(UserError, match=text):
         checkpoints.restore(abstract(other))
+
+
+def test_those_of_a_bucket_go_there(monkeypatch):
+    """Not to the local folder "gs:", which is what an absolute path would be."""
+    seen = []
+    monkeypatch.setattr(checkpoint.damage, "drop_unreadable_metrics", seen.append)
+    monkeypatch.setattr(
+        checkpoint.ocp, "CheckpointManager", lambda path, **options: seen.append(path)
+    )
+    Checkpoints("gs://bucket/run", create=True)
+    assert {str(path) for path in seen} == {"gs://bucket/run/checkpoints"}

@@ -84,4 +84,11 @@ def open_source(name: str, split: str = "train", **fields) -> Source:
     for key in known:
         if parameters[key].default is inspect.Parameter.empty and key not in fields:
             raise UserError(f"data source {name!r} needs data.{key}: set it")
+    path = str(fields.get("path", ""))
+    if "://" in path and name != "tfds":
+        raise UserError(
+            f"data.path={path}: data source {name!r} reads local files. Copy them here,"
+            " or write them as shards ('stjax datasets build'): data.source=tfds reads"
+            " those from gs://"
+        )
     return cls(split=split, **fields)
