@@ -17,7 +17,6 @@ Writes DIR/crash_safety.json and .md.
 """
 
 import argparse
-import ctypes
 import json
 import mmap
 import os
@@ -25,69 +24,13 @@ import random
 import shutil
 import signal
 import struct
-import subprocess
-import sys
 import time
-import traceback
 from collections import Counter
 from pathlib import Path
 
-_SHIM = "STJAX_CRASH_SHIM"
+from crash_trials import Trial, arm, done, preload
+
 _STEPS, _SAVE_EVERY = 300, 10
-
-
-def preload() -> ctypes.CDLL:
-    """The shim, in this process; starts Python anew with it preloaded."""
-    if _SHIM not in os.environ:
-        shim = Path(sys.argv[0]).resolve().with_name("crash_shim.c")
-        built = f"/tmp/stjax_crash_shim_{os.getpid()}.so"
-        subprocess.run(
-            ["cc", "-shared", "-fPIC", "-O1", "-o", built, shim, "-ldl"], check=True
-        )
-        os.environ |= {_SHIM: built, "LD_PRELOAD": built}
-        os.execv(sys.executable, [sys.executable, *sys.argv])
-    return ctypes.CDLL(os.environ[_SHIM])
-
-
-class Trial:
-    """A forked process that runs a function; killed, or ends with a status."""
-
-    def __init__(self, function, *arguments, log: Path):
-        self.log = log
-        self.pid = os.fork()
-        if self.pid:
-            return
-        status = 1
-        try:
-            with log.open("w") as file:
-                os.dup2(file.fileno(), 2)
-            function(*arguments)
-            status = 0
-        except SystemExit as end:
-            status = end.code
-        except BaseException:
-            traceback.print_exc()
-        sys.stderr.flush()
-        os._exit(status)
-
-    def wait(self, seconds: float = 300) -> int:
-        """The status; negative: killed by this signal; a trial that hangs is killed."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                return os.waitstatus_to_exitcode(status)
-            time.sleep(0.02)
-        os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
-        raise TimeoutError(f"a trial hangs: {self.log.read_text()[-2000:]}")
-
-
-def done(trial: Trial) -> None:
-    """Waits for a trial that has to end well."""
-    status = trial.wait()
-    if status:
-        raise RuntimeError(f"status {status}: {trial.log.read_text()[-3000:]}")
 
 
 # 1. One save, killed at every call.
@@ -113,20 +56,21 @@ def save(workdir: Path, steps: range) -> None:
     from stjax.training.checkpoint import Checkpoints
     from stjax.training.writer import Writer
 
-    with Checkpoints(workdir, create=True) as checkpoints:
-        with Writer(workdir, checkpoints.last or 0) as writer:
-            for step in steps:
-                writer.scalars(step, {"train/loss": 1 / step})
-                writer.flush()
-                checkpoints.save(make_state(step), {"error": abs(step - 2)})
+    with (
+        Checkpoints(workdir, create=True) as checkpoints,
+        Writer(workdir, checkpoints.last or 0) as writer,
+    ):
+        for step in steps:
+            writer.scalars(step, {"train/loss": 1 / step})
+            writer.flush()
+            checkpoints.save(make_state(step), {"error": abs(step - 2)})
 
 
 def save_and_die(shim, workdir: Path, call: int, log: int) -> None:
-    state = make_state(3)  # starts the devices
-    del state
-    shim.crash_arm(str(workdir).encode(), ctypes.c_long(call), ctypes.c_long(0), log)
+    """Saves step 3, until a call kills; with call 0 it lives, and tells all calls."""
+    make_state(3)  # starts the devices
+    arm(shim, workdir, kill=call, log=log)
     save(workdir, range(3, 4))
-    shim.crash_arm(b"", ctypes.c_long(0), ctypes.c_long(0), -1)
 
 
 def check_all(folder: Path, calls: int) -> None:
@@ -191,7 +135,7 @@ def every_call(shim, folder: Path, most: int) -> dict:
 # 2. and 3. A training.
 
 
-def train(workdir: Path, progress: mmap.mmap | None = None, arm=None) -> None:
+def train(workdir: Path, progress: mmap.mmap | None = None, begin=None) -> None:
     """A small training; tells its step, and is slow enough to be hit."""
     from stjax import cli
     from stjax.training import loop
@@ -202,8 +146,8 @@ def train(workdir: Path, progress: mmap.mmap | None = None, arm=None) -> None:
     def first_state(*arguments):
         state, shardings = before(*arguments)
         first.append(int(state.step))
-        if arm:
-            arm()
+        if begin:
+            begin()
         return state, shardings
 
     def put_batch(mesh, batch):
@@ -222,7 +166,7 @@ def train(workdir: Path, progress: mmap.mmap | None = None, arm=None) -> None:
 
 
 def outcome(workdir: Path) -> tuple:
-    """All losses, and the bytes of the last parameters' results, to compare runs."""
+    """All losses, digit for digit, and the results: of runs that are to be equal."""
     lines = [json.loads(t) for t in (workdir / "metrics.jsonl").open()]
     losses = {v["step"]: v["train/loss"] for v in lines if "train/loss" in v}
     results = json.loads((workdir / "results.json").read_text())
@@ -230,6 +174,7 @@ def outcome(workdir: Path) -> tuple:
 
 
 def newest(workdir: Path) -> int:
+    """The last complete checkpoint; 0 for none."""
     steps = [p.name for p in (workdir / "checkpoints").glob("*") if p.name.isdigit()]
     return max(map(int, steps), default=0)
 
@@ -276,12 +221,10 @@ def full_disk(shim, folder: Path, trials: int, rng: random.Random) -> dict:
     for index in range(trials):
         workdir, call = folder / f"full{index}", rng.randrange(1, 1200)
 
-        def arm(workdir=workdir, call=call):
-            shim.crash_arm(
-                str(workdir).encode(), ctypes.c_long(0), ctypes.c_long(call), -1
-            )
+        def begin(workdir=workdir, call=call):
+            arm(shim, workdir, full=call)
 
-        status = Trial(train, workdir, None, arm, log=log).wait()
+        status = Trial(train, workdir, None, begin, log=log).wait()
         lines = [t for t in log.read_text().splitlines() if t.startswith("stjax: ")]
         assert status == 2 and len(lines) == 1, (status, log.read_text()[-3000:])
         said.append(lines[0].replace(str(workdir), "WORKDIR"))
@@ -292,6 +235,7 @@ def full_disk(shim, folder: Path, trials: int, rng: random.Random) -> dict:
 
 
 def main() -> None:
+    """See the module."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--kills", type=int, default=20)

@@ -25,6 +25,7 @@ class Toy(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, frames=None, train=False):
+        """[B, T, H, W, 1] -> [B, frames, H, W, 1]."""
         y = nn.Dense(64, dtype=self.dtype)(jnp.moveaxis(x, 1, -1)[..., 0, :])
         y = nn.Dense(frames or x.shape[1], dtype=self.dtype)(nn.gelu(y))
         return x[:, -1:] + jnp.moveaxis(y, -1, 1)[..., None]

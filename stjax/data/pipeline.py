@@ -156,7 +156,8 @@ def make_dataset(
     else:
         padded = -(-count // batch) * batch
         examples = grain.MapDataset.range(padded).seed(seed).random_map(read)
-    return examples[host::hosts].batch(batch // hosts, drop_remainder=True)
+    # Consecutive parts, so that the whole batch is the same for any number of hosts.
+    return examples.batch(batch // hosts, drop_remainder=True)[host::hosts]
 
 
 class Batches:
