@@ -130,7 +130,8 @@ def test_evaluation_pads_the_last_batch_with_weight_zero():
         make_dataset(Noise(3), batch=8, train=False, shard=(p, 4)) for p in range(4)
     ]
     assert [len(p) for p in parts] == [1] * 4
-    assert [p[0]["weight"].tolist() for p in parts] == [[1, 0]] * 3 + [[0, 0]]
+    found = [p[0]["weight"].tolist() for p in parts]
+    assert found == [[1, 1], [1, 0], [0, 0], [0, 0]]
 
 
 def test_number_of_workers_does_not_change_batches(digits):
