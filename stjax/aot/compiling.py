@@ -47,13 +47,13 @@ def compile_config(
         topology=topology.name,
         kind=kind,
         dtype=config.dtype,
-        devices=len(devices),
+        devices=program.mesh.size,
         clips=program.clips,
         epoch=programs.clips_of_an_epoch(config),
         parameters=program.parameters,
         resident=program.resident,
         hbm=topology.chip.hbm,
-        flops=2 * macs / len(devices),
+        flops=2 * macs / program.mesh.size,
     )
     start = time.perf_counter()
     try:

@@ -22,7 +22,7 @@ class Report:
       topology: such as ``"v5e:4x4"``.
       kind: ``"train"`` or ``"predict"``.
       dtype: of the computation.
-      devices: of the topology.
+      devices: of the mesh, which may leave some of the topology out.
       clips: of a batch, over all devices.
       epoch: clips of an epoch, or None.
       parameters: how many the model has.
