@@ -1,7 +1,7 @@
 """Does it fit, and on what: every config compiled for TPUs and GPUs that are not there.
 
     pip install -e ".[aot]"
-    python experiments/compile_table.py --only=tau/moving_mnist,tau/kth
+    python experiments/compile_table.py --only=tau/moving_mnist --only=tau/kth
 
 compiles the training steps that are missing, one after the other (a minute or more for
 each), and writes docs/compile_table.md. Finished rows are kept as JSON, one a file, and
@@ -32,8 +32,10 @@ _ROWS = flags.DEFINE_string(
 _TABLE = flags.DEFINE_string(
     "table", str(_ROOT / "docs" / "compile_table.md"), "The table."
 )
-_ONLY = flags.DEFINE_list(
-    "only", None, "Configs (tau/kth:20), files (tau/kth), folders (tau); None: all."
+_ONLY = flags.DEFINE_multi_string(
+    "only",
+    None,
+    "Configs (tau/kth:20), files (tau/kth), folders (tau); may be repeated.",
 )
 _TOPOLOGIES = flags.DEFINE_list(
     "topologies",
@@ -143,7 +145,7 @@ def rows(
 
 def matches(name: str, wanted: str) -> bool:
     """Whether a config is the wanted one, of its file, or in its folder."""
-    return name == wanted or name.startswith((f"{wanted}:", f"{wanted}/"))
+    return name == wanted or name.startswith(tuple(wanted + c for c in ":,/"))
 
 
 def compile_row(row: Row) -> None:

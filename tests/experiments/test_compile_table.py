@@ -54,6 +54,8 @@ def test_names_on_the_command_line():
     assert matches("tau/kth:20", "tau/kth") and matches("tau/kth:20", "tau/kth:20")
     assert matches("tau/kth:20", "tau") and not matches("tau/kth:20", "tau/kt")
     assert not matches("tau/moving_mnist_cifar", "tau/moving_mnist")
+    assert matches("uniformer/kinetics400:b,32x4", "uniformer/kinetics400:b")
+    assert not matches("tau/kth:20", "")
 
 
 def test_a_row_is_compiled_once(tmp_path, monkeypatch):
