@@ -6,8 +6,9 @@ Needs a C compiler: `crash_shim.c`, preloaded, counts the calls (write, fsync, r
 mkdir, unlink ...) that change files of a workdir, whoever makes them, and ends the
 process at one of them. A process is forked for every trial before JAX starts devices.
 
-1. ``--calls`` (0: all): one checkpoint is saved, killed at call 1, 2, 3 ...; afterwards
-   the workdir must resume with that checkpoint or the one before, bit for bit.
+1. ``--calls`` (so many of them; 0: all): one checkpoint is saved and killed at call 1,
+   2, 3 ...; afterwards the workdir must resume with that checkpoint or the one before,
+   bit for bit.
 2. ``--kills``: a run is killed at random moments and started again, in one workdir; it
    must lose no more than the work since the last checkpoint and end bit-equal.
 3. ``--full``: the disk is full from a random call on; the run must stop with one line
@@ -25,114 +26,12 @@ import shutil
 import signal
 import struct
 import time
-from collections import Counter
 from pathlib import Path
 
+from crash_save import every_call
 from crash_trials import Trial, arm, done, preload
 
-_STEPS, _SAVE_EVERY = 300, 10
-
-
-# 1. One save, killed at every call.
-
-
-def make_state(step: int):
-    """A state that follows from its step: what comes back can be compared."""
-    import jax
-    import jax.numpy as jnp
-
-    from stjax.optim import create_optimizer
-    from stjax.training.state import create_state
-
-    values = jax.random.normal(jax.random.key(step), (300, 300))
-    params = {"wide": {"kernel": values}, "head": {"bias": values[0, :5]}}
-    variables = {"params": params, "batch_stats": {"mean": values[1]}}
-    state = create_state(variables, create_optimizer(lr=0.1, total_steps=10))
-    return state.replace(step=jnp.int32(step))
-
-
-def save(workdir: Path, steps: range) -> None:
-    """Saves checkpoints and metrics as the training loop does."""
-    from stjax.training.checkpoint import Checkpoints
-    from stjax.training.writer import Writer
-
-    with (
-        Checkpoints(workdir, create=True) as checkpoints,
-        Writer(workdir, checkpoints.last or 0) as writer,
-    ):
-        for step in steps:
-            writer.scalars(step, {"train/loss": 1 / step})
-            writer.flush()
-            checkpoints.save(make_state(step), {"error": abs(step - 2)})
-
-
-def save_and_die(shim, workdir: Path, call: int, log: int) -> None:
-    """Saves step 3, until a call kills; with call 0 it lives, and tells all calls."""
-    make_state(3)  # starts the devices
-    arm(shim, workdir, kill=call, log=log)
-    save(workdir, range(3, 4))
-
-
-def check_all(folder: Path, calls: int) -> None:
-    """Resumes every workdir; writes the step that each had left."""
-    import jax
-    import numpy as np
-
-    from stjax.sharding.mesh import make_mesh
-    from stjax.training.checkpoint import Checkpoints
-    from stjax.training.state import placed, state_shardings
-
-    mesh = make_mesh(devices=jax.devices()[:1])
-    state = make_state(0)
-    abstract = placed(jax.eval_shape(lambda: state), state_shardings(state, mesh))
-    left = []
-    for call in range(1, calls + 1):
-        workdir = folder / f"call{call}"
-        for _ in range(2):  # what is left, and after the step has been done again
-            with Checkpoints(workdir, create=True) as checkpoints:
-                found = checkpoints.restore(abstract)
-                step = int(found.step)
-                jax.tree.map(np.testing.assert_array_equal, found, make_state(step))
-                best = checkpoints.best
-            assert step in (2, 3) and best == 2, (call, step, best)
-            left.append(step)
-            save(workdir, range(step + 1, 4))
-        assert left.pop() == 3
-        lines = (workdir / "metrics.jsonl").read_text().splitlines()
-        assert [json.loads(line)["step"] for line in lines] == [1, 2, 3]
-        shutil.rmtree(workdir)
-    (folder / "left.json").write_text(json.dumps(left))
-
-
-def every_call(shim, folder: Path, most: int) -> dict:
-    """Kills one save at every call that changes a file."""
-    folder.mkdir(parents=True)
-    log = folder / "log.txt"
-    done(Trial(save, folder / "two", range(1, 3), log=log))
-    shutil.copytree(folder / "two", folder / "count")
-    names = os.open(folder / "calls.txt", os.O_CREAT | os.O_RDWR)
-    done(Trial(save_and_die, shim, folder / "count", 0, names, log=log))
-    os.close(names)
-    kinds = [line.split()[1] for line in (folder / "calls.txt").open()]
-    count = min(len(kinds), most or len(kinds))
-    for call in range(1, count + 1):
-        workdir = folder / f"call{call}"
-        shutil.copytree(folder / "two", workdir)
-        status = Trial(save_and_die, shim, workdir, call, -1, log=log).wait()
-        # The last few may come in another number: threads.
-        assert status == -signal.SIGKILL or call > len(kinds) - 10, (call, status)
-    done(Trial(check_all, folder, count, log=log))
-    left = json.loads((folder / "left.json").read_text())
-    return {
-        "calls": len(kinds),
-        "killed_at": count,
-        "kinds": dict(Counter(kinds[:count])),
-        "resumed_with_the_checkpoint_before": left.count(2),
-        "resumed_with_the_new_one": left.count(3),
-    }
-
-
-# 2. and 3. A training.
+_SAVE_EVERY = 10
 
 
 def train(workdir: Path, progress: mmap.mmap | None = None, begin=None) -> None:
@@ -161,7 +60,10 @@ def train(workdir: Path, progress: mmap.mmap | None = None, begin=None) -> None:
     cli.main(
         ["stjax", "train", f"--workdir={workdir}"]
         + [f"--config={Path(__file__).with_name('crash_toy.py')}"]
-        + [f"--config.train.steps={_STEPS}", f"--config.train.save_every={_SAVE_EVERY}"]
+        + [
+            f"--config.train.steps={os.environ['CRASH_STEPS']}",
+            f"--config.train.save_every={_SAVE_EVERY}",
+        ]
     )
 
 
@@ -234,6 +136,37 @@ def full_disk(shim, folder: Path, trials: int, rng: random.Random) -> dict:
     return {"trials": trials, "checkpoint_left": at, "said": sorted(set(said))}
 
 
+def text(report: dict) -> str:
+    """The report to read."""
+    save = report["every_call"]
+    kinds = ", ".join(f"{count} {kind}" for kind, count in save["kinds"].items())
+    lines = [
+        "# Crash safety\n",
+        f"One save of a checkpoint changes files by {save['calls']} calls. Killed at"
+        f" {save['killed_at']} of them ({kinds}); every time the workdir resumed:"
+        f" {save['resumed_with_the_checkpoint_before']} times with the checkpoint"
+        f" before, {save['resumed_with_the_new_one']} times with the new one, bit for"
+        " bit.\n",
+    ]
+    if kills := report.get("kills"):
+        lost = kills["steps_lost"]
+        lines.append(
+            f"A run that saves every {_SAVE_EVERY} steps, killed at {kills['kills']}"
+            f" random moments ({kills['while_starting']} of them before its first"
+            f" step): it ended bit-equal to an uninterrupted one. Steps that had to be"
+            f" done again: {', '.join(map(str, lost))}.\n"
+        )
+    if full := report.get("full"):
+        said = "\n".join(f"    {line}" for line in full["said"])
+        lines.append(
+            f"A disk that is full from a random call on, {full['trials']} times: the"
+            " run stopped with one line and status 2, and with room again it ended"
+            f" bit-equal to an uninterrupted one. Last checkpoints at the stop:"
+            f" {', '.join(map(str, full['checkpoint_left']))}. It said\n\n{said}\n"
+        )
+    return "\n".join(lines)
+
+
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser()
@@ -241,8 +174,10 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--calls", type=int, default=0)
     parser.add_argument("--full", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    os.environ["CRASH_STEPS"] = str(arguments.steps)
     shim, rng = preload(), random.Random(arguments.seed)
     import stjax.training.loop  # noqa: F401  once, for all forks
 
@@ -255,7 +190,8 @@ def main() -> None:
     if arguments.full:
         report["full"] = full_disk(shim, folder / "full", arguments.full, rng)
     (folder / "crash_safety.json").write_text(json.dumps(report, indent=2) + "\n")
-    print(json.dumps(report, indent=2))
+    (folder / "crash_safety.md").write_text(text(report))
+    print(text(report))
 
 
 if __name__ == "__main__":

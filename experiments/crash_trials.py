@@ -36,6 +36,7 @@ class Trial:
         status = 1
         try:
             with log.open("w") as file:
+                os.dup2(file.fileno(), 1)
                 os.dup2(file.fileno(), 2)
             function(*arguments)
             status = 0
@@ -43,6 +44,7 @@ class Trial:
             status = end.code
         except BaseException:
             traceback.print_exc()
+        sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
 
