@@ -19,8 +19,9 @@ import optax
 
 from stjax import schedules
 from stjax.errors import UserError, unknown
-from stjax.param_groups import grouped
+from stjax.param_groups import grouped, names
 from stjax.schedules import Schedule
+from stjax.stacked import unstacked_names
 
 
 class OptimizerState(NamedTuple):
@@ -141,10 +142,14 @@ class _Decay(NamedTuple):
 
     def term(self, params):
         """``rate * params``, 0 where the decay does not apply."""
-        return jax.tree.map(
-            lambda p: self.rate * p if self.of_1d or p.ndim > 1 else jnp.zeros_like(p),
-            params,
-        )
+
+        def of(path, p):
+            ndim = p.ndim - (len(unstacked_names(path)) > 1)  # of one block
+            return self.rate * p if self.of_1d or ndim > 1 else jnp.zeros_like(p)
+
+        leaves, treedef = jax.tree.flatten(params)
+        terms = map(of, names(params), leaves)
+        return jax.tree.unflatten(treedef, terms)
 
     def joined(self, grads, params):
         if not self.rate or self.decoupled:

@@ -1,7 +1,8 @@
 """Groups of parameters: frozen ones, and learning rates that fall with depth.
 
 Both go by names: the path of a parameter in ``params``, joined by slashes, such as
-``blocks3_4/mlp/fc1/kernel``, searched by regular expressions (`re.search`).
+``blocks3_4/mlp/fc1/kernel``, searched by regular expressions (`re.search`). Blocks that
+run in one loop (`stjax.stacked`) go by the names that they have outside of one.
 """
 
 import dataclasses
@@ -13,9 +14,11 @@ from typing import TYPE_CHECKING
 import flax
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from stjax.errors import UserError
+from stjax.stacked import unstacked_names
 
 if TYPE_CHECKING:
     from stjax.optim import Optimizer
@@ -43,22 +46,24 @@ def trained(params: dict, freeze: Sequence[str] | None) -> dict:
       freeze: regular expressions of the names that are left out.
 
     Raises:
-      UserError: one matches nothing, or together they match everything.
+      UserError: one matches nothing, or together they match everything, or some of
+        the blocks that run in one loop.
     """
     if not freeze:
         return params
     flat = flax.traverse_util.flatten_dict(params, sep="/")
+    single = [name for path in flat for name in unstacked_names(path)]
     for pattern in freeze:
-        if not any(_search(pattern, name, "optim.freeze") for name in flat):
+        if not any(_search(pattern, name, "optim.freeze") for name in single):
             raise UserError(
                 f"optim.freeze: {pattern!r} matches no parameter;"
-                f" there are {_near(pattern, flat)}"
+                f" there are {_near(pattern, single)}"
             )
-    kept = {k: v for k, v in flat.items() if not any(re.search(p, k) for p in freeze)}
+    kept = {k: v for k, v in flat.items() if not _frozen(k, freeze)}
     if not kept:
         raise UserError(
             f"optim.freeze={tuple(freeze)} matches every parameter, so nothing would"
-            f" be trained; there are {_near(freeze[0], flat)}"
+            f" be trained; there are {_near(freeze[0], single)}"
         )
     return flax.traverse_util.unflatten_dict(kept, sep="/")
 
@@ -91,7 +96,8 @@ def layer_indices(
       UserError: no expression matches any parameter.
     """
     order = LAYER_ORDER if order is None else order
-    places = {name: _place(name, order) for name in names(params)}
+    single = [name for path in names(params) for name in unstacked_names(path)]
+    places = {name: _place(name, order) for name in single}
     layers = sorted({place for place in places.values() if place is not None})
     if not layers:
         raise UserError(
@@ -118,12 +124,20 @@ def layer_scales(
       order: see `layer_indices`.
 
     Returns:
-      A float for each parameter.
+      A float for each parameter; of a stack of blocks [blocks, 1, 1 ...].
     """
     indices = layer_indices(params, order)
     last = max(indices.values())
-    scales = [decay ** (last - indices[name]) for name in names(params)]
-    return jax.tree.unflatten(jax.tree.structure(params), scales)
+
+    def scale(path, leaf):
+        of = [decay ** (last - indices[name]) for name in unstacked_names(path)]
+        if len(of) == 1:
+            return of[0]
+        return np.reshape(np.float32(of), (-1,) + (1,) * (leaf.ndim - 1))
+
+    leaves, treedef = jax.tree.flatten(params)
+    scales = [scale(*pair) for pair in zip(names(params), leaves, strict=True)]
+    return jax.tree.unflatten(treedef, scales)
 
 
 def grouped(
@@ -165,6 +179,18 @@ def grouped(
         return (filled(updates, params) if freeze else updates), state
 
     return dataclasses.replace(optimizer, init=init, update=update, trained=part)
+
+
+def _frozen(path: str, freeze: Sequence[str]) -> bool:
+    single = unstacked_names(path)
+    found = [any(re.search(p, name) for p in freeze) for name in single]
+    if any(found) and not all(found):
+        raise UserError(
+            f"optim.freeze={tuple(freeze)} matches {single[found.index(True)]}, but not"
+            f" {single[found.index(False)]}, and they are trained in one array; set"
+            " model.scan=False"
+        )
+    return all(found)
 
 
 def _place(name: str, order: Sequence[str]) -> tuple[int, ...] | None:

@@ -58,27 +58,16 @@ def unstack(tree: object) -> object:
     return _in_dicts(_unstack, tree)
 
 
-def stack(tree: object, like: object) -> object:
-    """The same with the stacks that `like` has; whatever stacks `tree` has.
+def stack(tree: object, like: dict) -> object:
+    """The same with the stacks that `like` has, whatever stacks `tree` has.
 
     Args:
       tree: as for `unstack`.
-      like: of the wanted layout, such as the result of `jax.eval_shape` of a model's
-        ``init``. Blocks that `tree` lacks make no stack; the caller will find out.
+      like: names in the wanted layout, such as the result of `jax.eval_shape` of a
+        model's ``init``: of each of the outermost dictionaries in `tree`. Blocks that
+        one lacks, or that do not fit together, stay by themselves.
     """
-    wanted = jax.tree.leaves(like, is_leaf=_is_dict)
-    found, treedef = jax.tree.flatten(unstack(tree), is_leaf=_is_dict)
-    if len(wanted) != len(found):  # of something else; again the caller's to find
-        return tree
-    pairs = zip(found, wanted, strict=True)
-    both = [_stack(a, b) if _is_dict(a) and _is_dict(b) else a for a, b in pairs]
-    return jax.tree.unflatten(treedef, both)
-
-
-def has_stacks(tree: object) -> bool:
-    """Whether any variable is that of several blocks."""
-    paths = (path for path, _ in jax.tree_util.tree_leaves_with_path(tree))
-    return any(members(str(getattr(key, "key", ""))) for path in paths for key in path)
+    return _in_dicts(lambda node: _stack(node, like), unstack(tree))
 
 
 def _is_dict(node: object) -> bool:

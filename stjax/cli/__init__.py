@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from absl import app, flags, logging
 
 from stjax.cli import flagging
+from stjax.cli.caching import keep_compiled
 from stjax.errors import UserError, unknown
 
 # name -> (where the function lives, what `stjax --help` says).
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Args:
       argv: the command line with the program's name; None takes ``sys.argv``.
     """
+    keep_compiled()
     app.run(_run, argv=argv, flags_parser=_parse)
 
 

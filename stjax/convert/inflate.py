@@ -10,6 +10,7 @@ import numpy as np
 
 from stjax.convert.family import StateDict, family_of
 from stjax.convert.rules import check_fit, clean, flatten, to_flax, torch_key
+from stjax.stacked import stack, unstack
 
 
 def inflate(
@@ -45,7 +46,8 @@ def inflate(
     family = family_of(model)
     state = family.adapt(clean(state_dict))
     clip = jnp.zeros((1, *family.input_shape(model, state)))
-    abstract = flatten(jax.eval_shape(lambda: model.init(jax.random.key(0), clip)))
+    like = jax.eval_shape(lambda: model.init(jax.random.key(0), clip))
+    abstract = flatten(unstack(like))
     head = (family.head or "").rpartition(".")[0] + "."
     left = {k for k in state if not re.search(family.ignored, k)}
     missing, wrong, flat, new = [], [], {}, set()
@@ -72,16 +74,16 @@ def inflate(
 
     if partial:
         kept = {path: value for path, value in flat.items() if path not in new}
-        return flax.traverse_util.unflatten_dict(kept)
+        return stack(flax.traverse_util.unflatten_dict(kept), like)
 
     @jax.jit
     def fresh(key):
-        made = flatten(model.init(key, clip))
+        made = flatten(unstack(model.init(key, clip)))
         return [made[path] for path in sorted(new)]
 
     made = fresh(jax.random.key(seed)) if new else []
     flat |= dict(zip(sorted(new), made, strict=True))
-    return flax.traverse_util.unflatten_dict(flat)
+    return stack(flax.traverse_util.unflatten_dict(flat), like)
 
 
 def _spread(value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

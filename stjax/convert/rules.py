@@ -10,6 +10,7 @@ import numpy as np
 
 from stjax.convert.family import Family, StateDict, family_of
 from stjax.errors import UserError, unknown
+from stjax.stacked import stack, unstack
 
 _LEAVES = {
     "kernel": "weight",
@@ -53,7 +54,8 @@ def from_torch(model: nn.Module, state_dict: StateDict) -> dict:
     state = family.adapt(clean(state_dict))
     clip = jnp.zeros((1, *family.input_shape(model, state)))
     _check_classes(model, state, family)
-    abstract = jax.eval_shape(lambda: model.init(jax.random.key(0), clip))
+    like = jax.eval_shape(lambda: model.init(jax.random.key(0), clip))
+    abstract = unstack(like)
     left = {k for k in state if not re.search(family.ignored, k)}
     missing, wrong, flat = [], [], {}
     for path, leaf in flatten(abstract).items():
@@ -72,7 +74,7 @@ def from_torch(model: nn.Module, state_dict: StateDict) -> dict:
             wrong.append(f"{key} {tuple(state[key].shape)} for {leaf.shape}")
         flat[path] = jnp.asarray(value, leaf.dtype)
     check_fit(model, missing, left, wrong)
-    return flax.traverse_util.unflatten_dict(flat)
+    return stack(flax.traverse_util.unflatten_dict(flat), like)
 
 
 def to_torch(
@@ -94,7 +96,7 @@ def to_torch(
         raise unknown("project to convert to", project, family.projects)
     kept = {k: v for k, v in variables.items() if k in ("params", "batch_stats")}
     state = {}
-    for path, leaf in flatten(kept).items():
+    for path, leaf in flatten(unstack(flax.core.unfreeze(kept))).items():
         key = torch_key(path, family)
         value = _to_torch(np.asarray(leaf), path, key, family)
         for name in (key, *_aliases(key, family)):

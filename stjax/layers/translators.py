@@ -144,7 +144,7 @@ class MidMetaNet(nn.Module):
         rates = [first + (last - first) * i / (self.n_t - 1) for i in range(self.n_t)]
         i, equal = 0, self._equal(out_features)
         while i < self.n_t:
-            if i == equal.start and len(equal) > 1:
+            if i == equal.start and len(equal) > self._cycle:
                 x = self._loop(x, equal, [rates[k] for k in equal], train)
                 i = equal.stop
                 continue

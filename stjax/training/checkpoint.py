@@ -11,7 +11,7 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from stjax.errors import UserError
-from stjax.training import damage
+from stjax.training import damage, layout
 from stjax.training.state import TrainState
 
 Step = int | str | None
@@ -204,8 +204,10 @@ class Checkpoints:
         folder = self._manager.directory / str(step)
         sums = self._all_metrics(step)
         try:
-            self._check(step, items["model"], folder)
-            for name, item in items.items():
+            saved = self._handler.metadata(folder / "model").tree
+            stored = layout.as_saved(items, saved)
+            self._check(step, stored["model"], saved)
+            for name, item in stored.items():
                 args = ocp.args.StandardRestore(item)
                 found[name] = self._handler.restore(folder / name, args=args)
         except UserError:
@@ -218,7 +220,7 @@ class Checkpoints:
                 expected = sums.get(f"checksum_{name}")
                 if expected is not None and int(damage.checksum(item)) != expected:
                     failure = f"the checksum of its item {name} is wrong"
-        return found, failure
+        return found if failure else layout.as_wanted(found, items), failure
 
     def _pass_over(self, bad: int, failure: str, instead: int) -> None:
         aside = ""
@@ -249,9 +251,8 @@ class Checkpoints:
             " saved one"
         )
 
-    def _check(self, step: int, expected: dict, folder: epath.Path) -> None:
-        saved = shapes(self._handler.metadata(folder / "model").tree)
-        found = differences(saved, shapes(expected))
+    def _check(self, step: int, expected: dict, saved: dict) -> None:
+        found = differences(shapes(saved), shapes(expected))
         if found:
             raise UserError(
                 f"checkpoint {step} of {self.workdir} is of another model:"

@@ -11,6 +11,7 @@ from flax import linen as nn
 
 from stjax.convert.labels import label_key, remap_head
 from stjax.errors import UserError
+from stjax.stacked import stack, unstack
 from stjax.training.checkpoint import differences
 from stjax.training.workdir import load_run
 
@@ -62,7 +63,7 @@ def initial_variables(
         raise UserError(f"train.init_from={path!r} does not exist; check the path")
     read = _of_file if path.lower().endswith(_FILES) else _of_workdir
     variables, known = read(path, model)
-    want, have = _flatten(abstract), _flatten(variables)
+    want, have = _flatten(unstack(abstract)), _flatten(unstack(variables))
     have, own = _placed(have, want, model)
     if labels:
         _check_labels(labels, {p: v for p, v in have.items() if own(p)}, path)
@@ -72,12 +73,11 @@ def initial_variables(
     new = _missing(have, want, own) if fresh else set()
     _check_fit(_shapes(have), _shapes(want, without=new), path)
     if new:
-        made = _flatten(fresh())
+        made = _flatten(unstack(fresh()))
         have |= {p: made[p] for p in new}
         logging.info("train.init_from=%s; fresh: %s", path, _told(new))
-    return flax.traverse_util.unflatten_dict(
-        {p: have[p].astype(leaf.dtype) for p, leaf in want.items()}
-    )
+    found = {p: have[p].astype(leaf.dtype) for p, leaf in want.items()}
+    return stack(flax.traverse_util.unflatten_dict(found), abstract)
 
 
 def _check_fit(have: dict[str, tuple], want: dict[str, tuple], path: str) -> None:

@@ -1,5 +1,7 @@
 """Training, from a config to results: read `train` from top to bottom."""
 
+import dataclasses
+
 import jax
 import ml_collections
 from etils import epath
@@ -9,6 +11,7 @@ from stjax import config as configs
 from stjax.evaluation import create_evaluator
 from stjax.scoring import error_of
 from stjax.sharding.mesh import put_batch, replicated
+from stjax.stacked import stack, unstack
 from stjax.training import inputs
 from stjax.training.batch_stats import recalibrate
 from stjax.training.checkpoint import Checkpoints
@@ -134,15 +137,20 @@ def _recalibrated(setup: Setup, dataset, state: TrainState) -> TrainState:
     if not count:
         return state
 
+    objective = setup.objective.plain
+    if getattr(setup.model, "scan", False):  # a layer is measured where it is called
+        objective = dataclasses.replace(objective, model=setup.model.clone(scan=False))
+
     def forward(variables, batch, index):
         rng = jax.random.fold_in(jax.random.key(config.seed), index)
-        return setup.objective.plain(variables, batch, index, rng).collections
+        return objective(variables, batch, index, rng).collections
 
     with inputs.batches(config, dataset) as batches:
         some = (put_batch(mesh, next(batches)) for _ in range(count))
-        variables = recalibrate(state.variables, some, forward, replicated(mesh))
+        single = unstack(state.variables)
+        variables = recalibrate(single, some, forward, replicated(mesh))
     del variables["params"]
-    return state.replace(collections=variables)
+    return state.replace(collections=stack(variables, state.collections))
 
 
 def _report(
