@@ -51,8 +51,10 @@ def train(workdir: Path, progress: mmap.mmap | None = None, begin=None) -> None:
 
     def put_batch(mesh, batch):
         if progress is not None:
-            progress[:8] = struct.pack("q", first[0])
+            if len(first) > 1:  # the first step has been compiled
+                progress[:8] = struct.pack("q", first[0])
             first[0] += 1
+            first.append(first[0])
             time.sleep(0.05)
         return put(mesh, batch)
 
@@ -85,27 +87,38 @@ def random_kills(folder: Path, kills: int, rng: random.Random) -> dict:
     """Kills a run at random moments; goes on; compares with an uninterrupted one."""
     folder.mkdir(parents=True)
     log, progress = folder / "log.txt", mmap.mmap(-1, 8)
-    start = time.monotonic()
-    done(Trial(train, folder / "whole", log=log))
-    whole = time.monotonic() - start
+
+    def steps() -> int:
+        return struct.unpack("q", progress[:8])[0]
+
+    def start(workdir: Path) -> Trial:
+        progress[:8] = struct.pack("q", -1)
+        return Trial(train, workdir, progress, log=log)
+
+    begin = time.monotonic()
+    trial = start(folder / "whole")
+    while steps() < 0 and not trial.ended():
+        time.sleep(0.01)
+    starting = time.monotonic() - begin
+    done(trial)
     expected = outcome(folder / "whole")
     lost, left, run, kept = [], kills, 0, 0
     while left:
         workdir = folder / f"killed{run}"
-        progress[:8] = struct.pack("q", -1)
-        trial = Trial(train, workdir, progress, log=log)
-        early = rng.random() < 0.25  # while it starts, or else while it trains
-        while not early and struct.unpack("q", progress[:8])[0] < 0:
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0, min(whole, 4) if early else 2))
+        trial = start(workdir)
+        if rng.random() < 0.25:  # while it starts, or else while it trains
+            time.sleep(rng.uniform(0, starting))
+        else:
+            while steps() < 0 and not trial.ended():
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0, 2))
         os.kill(trial.pid, signal.SIGKILL)
         if trial.wait() == 0:  # it was at its end
             assert outcome(workdir) == expected
             run, kept = run + 1, 0
             continue
         left -= 1
-        step = struct.unpack("q", progress[:8])[0]
-        last = newest(workdir)
+        step, last = steps(), newest(workdir)
         assert last >= kept, "a checkpoint has gone"
         kept = last
         if step >= 0:

@@ -48,6 +48,11 @@ class Trial:
         sys.stderr.flush()
         os._exit(status)
 
+    def ended(self) -> bool:
+        """Whether there is nothing left to kill."""
+        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self.pid, flags) is not None
+
     def wait(self, seconds: float = 300) -> int:
         """The status; negative: killed by this signal; a trial that hangs is killed."""
         end = time.monotonic() + seconds

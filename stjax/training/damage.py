@@ -110,10 +110,13 @@ def room(workdir: epath.Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        full = getattr(error, "errno", None) in _FULL
-        if not full and not any(text in str(error) for text in _FULL_TEXTS):
+        text = str(error)
+        if getattr(error, "errno", None) in _FULL:
+            text = error.strerror
+        found = [known for known in _FULL_TEXTS if known in text]
+        if not found:
             raise
         raise UserError(
-            f"{workdir}: a checkpoint could not be written ({reason(error)}); make"
-            " room, and the same command goes on from the last good checkpoint"
+            f"{workdir}: a checkpoint could not be written ({found[0]}); make room, and"
+            " the same command goes on from the last good checkpoint"
         ) from error

@@ -36,9 +36,9 @@ class Toy(nn.Module):
     @nn.compact
     def __call__(self, x, *, frames=None, train=False):
         t = frames or x.shape[1]
-        y = nn.Dense(256)(
-            jnp.moveaxis(x, 1, -2).reshape(*x.shape[:1], *x.shape[2:4], -1)
-        )
+        y = jnp.moveaxis(x, 1, -2).reshape(*x.shape[:1], *x.shape[2:4], -1)
+        # A bias before the norm has no gradient but noise, which Adam makes large.
+        y = nn.Dense(256, use_bias=False)(y)
         y = nn.gelu(BatchNorm()(y, train=train))
         y = nn.gelu(nn.Dense(256)(y))  # large enough to be split over fsdp
         y = nn.Dropout(0.1, deterministic=not train)(y)
