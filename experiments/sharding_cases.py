@@ -23,6 +23,7 @@ from stjax.sharding.rules import parameter_shardings
 from stjax.tasks import task_of
 from stjax.training.state import init_variables, placed
 
+_QUICKLY = {"xla_backend_optimization_level": 0}  # programs run once
 BATCH = 8
 MESHES = ((8, 1, 1), (2, 4, 1), (2, 1, 4), (2, 2, 2))
 BLOCKS = {50: (1, 2, 2, 1), 101: (1, 2, 3, 1)}
@@ -168,19 +169,29 @@ class Problem:
             return {**self.case.fields, "num_classes": len(self.case.spec.classes)}
         return self.case.fields
 
-    def variables(self) -> dict:
-        """Of the model, none of them zero: a block that is born as the identity would
-        hide what its inside does."""
+    def shapes(self) -> dict:
+        """Of the variables of the model."""
         with mock.patch.object(resnet3d, "BLOCKS", BLOCKS):
-            variables = init_variables(self._model, self.case.spec, 0)
-        leaves, tree = jax.tree.flatten(variables["params"])
-        keys = jax.random.split(jax.random.key(1), len(leaves))
-        noise = [
-            0.05 * jax.random.normal(k, p.shape)
-            for k, p in zip(keys, leaves, strict=True)
-        ]
-        params = [p + n for p, n in zip(leaves, noise, strict=True)]
-        return variables | {"params": jax.tree.unflatten(tree, params)}
+            return jax.eval_shape(
+                lambda: init_variables(self._model, self.case.spec, 0)
+            )
+
+    def variables(self) -> dict:
+        """Random ones, none of them zero.
+
+        A block that is born as the identity would hide what its inside does.
+        """
+        rng = np.random.default_rng(1)
+
+        def value(path, leaf) -> np.ndarray:
+            fan_in = math.prod(leaf.shape[:-1])
+            noise = rng.normal(size=leaf.shape) / max(fan_in, 100) ** 0.5
+            name = path[-1].key
+            return np.asarray(noise**2 if name == "var" else noise, leaf.dtype) + (
+                name in ("scale", "var")
+            )
+
+        return jax.tree_util.tree_map_with_path(value, self.shapes())
 
     def batch(self) -> dict[str, np.ndarray]:
         """A raw one; the last clip is padding."""
@@ -208,7 +219,7 @@ class Problem:
 
     def compiled(self, mesh: jax.sharding.Mesh, smallest: int = 1):
         """``(params, rest, batch) -> (loss, gradient)`` for a mesh."""
-        abstract = jax.eval_shape(self.variables)
+        abstract = self.shapes()
         variables = placed(abstract, parameter_shardings(abstract, mesh, smallest))
         rest = dict(variables)
         params = rest.pop("params")
@@ -223,8 +234,7 @@ class Problem:
             function = jax.jit(jax.value_and_grad(self.loss), out_shardings=out)
             lowered = function.lower(params, rest, batch)
         on_cpu = mesh.devices.flat[0].platform == "cpu"
-        options = {"xla_backend_optimization_level": 0} if on_cpu else None
-        return lowered.compile(compiler_options=options)
+        return lowered.compile(compiler_options=_QUICKLY if on_cpu else None)
 
     def run(
         self, compiled, mesh: jax.sharding.Mesh, variables: dict, smallest: int = 1
@@ -254,7 +264,7 @@ def error(found: tuple, expected: tuple) -> float:
 def measure(case: Case, mesh_sizes=MESHES) -> dict[str, dict]:
     """Mesh -> error against one device, and the collectives of its program."""
     problem = Problem(case)
-    variables = jax.jit(problem.variables)()
+    variables = problem.variables()
     alone = make_mesh(1, devices=jax.devices()[:1])
     expected = problem.run(problem.compiled(alone), alone, variables)
     found = {}

@@ -41,8 +41,9 @@ class SimVP(nn.Module):
         the skip connection is mixed over time by a learned matrix.
       out_channels: None: as many as the input has.
       pad_sides: pad sides that do not divide (edge values) and crop the prediction.
-      remat: ``"none"``, or recompute the translator's blocks in the backward pass,
-        all of it (``"full"``) or all but matrix products (``"dots"``).
+      remat: ``"none"``, or recompute the layers of encoder and decoder and the
+        translator's blocks in the backward pass, all of them (``"full"``) or all but
+        matrix products and convolutions (``"dots"``).
       scan: run the translator's equal blocks in one loop: compiles faster; see
         `stjax.stacked` for the variables.
       dtype: compute dtype; parameters and the prediction are float32.
@@ -106,7 +107,7 @@ class SimVP(nn.Module):
             raise unknown("remat", self.remat, REMAT)
 
     def _networks(self, channels: int) -> tuple[nn.Module, nn.Module, nn.Module]:
-        kw = {"dtype": self.dtype}
+        kw = {"remat": self.remat, "dtype": self.dtype}
         enc = Encoder(self.hid_s, self.n_s, self.spatio_kernel_enc, name="enc", **kw)
         hid = make_translator(
             self.translator,
@@ -114,7 +115,6 @@ class SimVP(nn.Module):
             self.n_t,
             self.mlp_ratio,
             (self.drop_path_floor, self.drop_path_rate),
-            self.remat,
             name="hid",
             scan=self.scan,
             **kw,
@@ -140,7 +140,8 @@ class SimVP(nn.Module):
         latent, skip = encoder(constrain_rows(frames))
 
         _, h, w, c = latent.shape
-        stacked = latent.reshape(b, t, h, w, c).transpose(0, 2, 3, 1, 4)
+        latent = constrain_rows(latent.reshape(b, t, h, w, c))
+        stacked = latent.transpose(0, 2, 3, 1, 4)
         stacked = stacked.reshape(b, h, w, t * c)
         # As the encoder has it, then as the translator wants it; and back.
         rows = reach(self.translator)
@@ -148,13 +149,13 @@ class SimVP(nn.Module):
         stacked = translator(stacked, t_out * c, train=train)
         stacked = constrain_rows(constrain_rows(stacked, rows))
         latent = stacked.reshape(b, h, w, t_out, c).transpose(0, 3, 1, 2, 4)
-        latent = latent.reshape(b * t_out, h, w, c)
+        latent = constrain_rows(latent).reshape(b * t_out, h, w, c)
 
         if mix is not None:
             skip = skip.reshape(b, t, *skip.shape[1:])
             skip = jnp.einsum("bthwc,ts->bshwc", skip, mix.astype(skip.dtype))
             skip = skip.reshape(b * t_out, *skip.shape[2:])
-        y = decoder(latent, skip).astype(jnp.float32)
+        y = decoder(constrain_rows(latent), skip).astype(jnp.float32)
         return y.reshape(b, t_out, *y.shape[1:])[:, :, :height, :width]
 
     def _time_mix(self, t_in: int) -> jax.Array | None:

@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from stjax.layers.common import Dtype, conv, trunc_normal_init
+from stjax.layers.remat import rematerialised
 from stjax.ops.shuffle import pixel_shuffle
+from stjax.sharding.activations import constrain_rows
 
 
 class BasicConv2d(nn.Module):
@@ -76,15 +78,16 @@ class Encoder(nn.Module):
     hid_s: int
     n_s: int
     kernel_size: int
+    remat: str = "none"
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """[N, H, W, C] -> ([N, h, w, hid_s], the skip [N, H, W, hid_s])."""
-        skip = None
+        skip, layer = None, rematerialised(ConvSC, self.remat)
         for i, down in enumerate(resamplings(self.n_s)):
             kw = {"stride": 1 + down, "dtype": self.dtype, "name": f"enc_{i}"}
-            x = ConvSC(self.hid_s, self.kernel_size, **kw)(x)
+            x = constrain_rows(layer(self.hid_s, self.kernel_size, **kw)(x))
             skip = x if i == 0 else skip
         return x, skip
 
@@ -96,16 +99,18 @@ class Decoder(nn.Module):
     n_s: int
     kernel_size: int
     out_channels: int
+    remat: str = "none"
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, skip: jax.Array) -> jax.Array:
         """[N, h, w, hid_s], [N, H, W, hid_s] -> [N, H, W, C_out]."""
         ups = resamplings(self.n_s)[::-1]
+        layer = rematerialised(ConvSC, self.remat)
         for i, up in enumerate(ups):
             x = x + skip if i == len(ups) - 1 else x
             kw = {"upsample": up, "dtype": self.dtype, "name": f"dec_{i}"}
-            x = ConvSC(self.hid_s, self.kernel_size, **kw)(x)
+            x = constrain_rows(layer(self.hid_s, self.kernel_size, **kw)(x))
         readout = conv(
             self.hid_s, self.out_channels, 1, dtype=self.dtype, name="readout"
         )
