@@ -1,11 +1,12 @@
 import json
 import math
 
+import pytest
 from etils import epath
 from etils.epath import register
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from stjax.training.writer import Writer, to_json
+from stjax.training.writer import Writer, to_json, write_whole
 
 
 def lines(folder):
@@ -58,3 +59,22 @@ def test_object_stores_get_whole_files(tmp_path, monkeypatch):
 def test_json_has_no_nan():
     text = to_json({"a": [math.inf, 1.0], "b": {"c": math.nan}})
     assert json.loads(text) == {"a": [None, 1.0], "b": {"c": None}}
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = epath.Path(tmp_path / "config.json")
+    write_whole(path, "old")
+
+    class Killed(BaseException):
+        pass
+
+    def dies(*unused):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(type(path), "replace", dies)
+        write_whole(path, "new")
+    assert path.read_text() == "old"
+    write_whole(path, "newer")
+    assert path.read_text() == "newer"
+    assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
