@@ -217,11 +217,10 @@ class Problem:
             found = self._objective({"params": params, **rest}, batch, step, rng)
         return (found.each * found.weight).sum() / found.weight.sum() + found.extra
 
-    def compiled(self, mesh: jax.sharding.Mesh, smallest: int = 1):
+    def lowered(self, mesh: jax.sharding.Mesh, smallest: int = 1):
         """``(params, rest, batch) -> (loss, gradient)`` for a mesh."""
         abstract = self.shapes()
-        variables = placed(abstract, parameter_shardings(abstract, mesh, smallest))
-        rest = dict(variables)
+        rest = placed(abstract, parameter_shardings(abstract, mesh, smallest))
         params = rest.pop("params")
         batch = {
             name: jax.ShapeDtypeStruct(
@@ -232,9 +231,11 @@ class Problem:
         out = replicated(mesh), jax.tree.map(lambda p: p.sharding, params)
         with jax.set_mesh(mesh):
             function = jax.jit(jax.value_and_grad(self.loss), out_shardings=out)
-            lowered = function.lower(params, rest, batch)
-        on_cpu = mesh.devices.flat[0].platform == "cpu"
-        return lowered.compile(compiler_options=_QUICKLY if on_cpu else None)
+            return function.lower(params, rest, batch)
+
+    def compiled(self, mesh: jax.sharding.Mesh, smallest: int = 1):
+        """`lowered`, compiled for simulated devices."""
+        return self.lowered(mesh, smallest).compile(compiler_options=_QUICKLY)
 
     def run(
         self, compiled, mesh: jax.sharding.Mesh, variables: dict, smallest: int = 1

@@ -1,0 +1,47 @@
+"""What the TPU compiler makes of split rows: halos, and no map gathered.
+
+It splits another program than XLA:CPU does: convolutions in time are 2-D there, and
+reshapes are merged before, which may merge rows with frames.
+"""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+from jax.experimental import topologies
+
+from stjax import aot
+from stjax.aot import hlo, targets
+from stjax.aot.programs import compiled
+from stjax.sharding.mesh import make_mesh
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
+from sharding_cases import CASES, Problem
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None,
+    reason="libtpu is not installed; pip install stjax[aot]",
+)
+
+
+@pytest.mark.parametrize("name", ["tau", "uniformer_s", "i3d_r50 non-local"])
+def test_no_map_is_gathered(name):
+    chips = targets.devices(aot.parse_topology("v5e:2x4"))
+    mesh = make_mesh(2, 1, 4, devices=chips)
+    found = hlo.collectives(compiled(Problem(CASES[name]).lowered(mesh)))
+    assert "all-gather" not in found
+    assert found["collective-permute"][0] > 0
+
+
+def test_only_data_goes_across_slices():
+    targets.devices(aot.parse_topology("v5e:2x2"))  # prepares the library
+    chips = topologies.get_topology_desc(
+        platform="tpu", topology_name="v5e:2x2", num_slices=2
+    ).devices
+    mesh = make_mesh(4, 1, 2, devices=chips)
+    slices = [[chip.slice_index for chip in row.flat] for row in mesh.devices]
+    assert slices in (
+        [[0, 0], [0, 0], [1, 1], [1, 1]],
+        [[1, 1], [1, 1], [0, 0], [0, 0]],
+    )
