@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from flax import linen as nn
 
 from stjax.data.base import LabelSpec
@@ -91,6 +92,8 @@ class Recogniser:
     def video(self, path: str | Path) -> np.ndarray:
         """The probabilities [K] for a video file, seen as the test videos were.
 
+        One that is too short repeats its last frame, as in training, with a warning.
+
         Args:
           path: a video, or a folder of frames.
 
@@ -104,6 +107,13 @@ class Recogniser:
         if not path.exists():
             raise UserError(f"there is no video {path}; check the path")
         footage = open_footage(path.parent, Item(path.name, labels=()))
+        if footage.length < self.spec.t_in:
+            logging.warning(
+                "%s has %d frames, the model takes %d: its last frame is repeated",
+                path,
+                footage.length,
+                self.spec.t_in,
+            )
         views, _ = self.views.take(footage, np.random.default_rng(0))
         return self.of_views(views)
 

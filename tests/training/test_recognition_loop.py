@@ -135,6 +135,37 @@ def test_bad_files_are_replaced_named_and_limited(videos, tmp_path, caplog):
         stjax.train(found, tmp_path / "limited")
 
 
+def test_fine_tuning_with_another_head_and_a_frozen_body(videos, tmp_path, caplog):
+    found = config(videos)
+    found.train.update(steps=2, eval_every=2)
+    stjax.train(found, tmp_path / "first")
+    other = tmp_path / "videos"
+    shutil.copytree(videos, other)
+    for split in ("train", "validation", "test"):
+        shutil.copytree(other / split / "dark", other / split / "grey")
+    found.data.path = str(other)
+    found.train.init_from = str(tmp_path / "first")
+    found.optim.freeze = ("^body/",)
+    stjax.train(found, tmp_path / "second")
+    first, second = (
+        load_run(tmp_path / name).variables for name in ("first", "second")
+    )
+    jax.tree.map(
+        np.testing.assert_array_equal, first["params"]["body"], second["params"]["body"]
+    )
+    assert second["params"]["head"]["kernel"].shape == (8, 3)
+
+
+def test_a_short_video_is_told(videos, tmp_path, caplog):
+    found = config(videos)
+    found.data.t_in = 8
+    found.train.steps = 1
+    stjax.train(found, tmp_path / "run")
+    clip = videos / "test" / "dark" / "0.mp4"
+    stjax.load(str(tmp_path / "run")).video(clip)
+    assert "has 6 frames, the model takes 8" in caplog.text
+
+
 def test_another_list_of_classes_does_not_fit(videos, tmp_path):
     found = config(videos)
     found.train.steps = 1
