@@ -1,6 +1,7 @@
 """The only place that makes a mesh, and how a batch lies on it."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import numpy as np
@@ -73,9 +74,10 @@ def _arranged(shape: tuple[int, ...], devices: Sequence[jax.Device]) -> np.ndarr
         )
     if slices > 1:
         within, across = (data // slices, *rest), (slices, *(1 for _ in rest))
-        found = mesh_utils.create_hybrid_device_mesh(within, across, devices)
+        arrange = partial(mesh_utils.create_hybrid_device_mesh, within, across)
     else:
-        found = mesh_utils.create_device_mesh(shape, devices)
+        arrange = partial(mesh_utils.create_device_mesh, shape)
+    found = arrange(devices, allow_split_physical_axes=True)
     return found if _whole_frames(found) else _host_by_host(shape, devices)
 
 
