@@ -12,7 +12,8 @@ REMAT = {
     "full": jax.checkpoint_policies.nothing_saveable,
     "dots": jax.checkpoint_policies.dots_saveable,
 }
-"""Name -> what is kept: everything, nothing, or the results of matrix products."""
+"""Name -> what is kept: everything, nothing, or the results of matrix products and
+convolutions (without the pointwise functions, norms and depthwise sums after them)."""
 
 
 def rematerialised(
