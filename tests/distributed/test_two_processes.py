@@ -74,6 +74,11 @@ def runs(tmp_path_factory):
             (folder / "stopped_at.txt").write_text(str(checkpoints.last))
         shutil.copytree(folder / "stopped", folder / "to_one")
         stjax.train(config(data=2), folder / "to_one")
+        shutil.copytree(folder / "whole", folder / "damaged")
+        (folder / "damaged" / "results.json").unlink()
+        files = (folder / "damaged" / "checkpoints" / "12" / "train").rglob("*")
+        path = max((p for p in files if p.is_file()), key=lambda p: p.stat().st_size)
+        path.write_bytes(path.read_bytes()[:1000])
 
     put, count = loop.put_batch, []
 
@@ -110,8 +115,8 @@ def test_both_processes_end_well(runs):
     assert codes == [143, 143], logs  # SIGTERM went to one of them
     assert codes2 == [0, 0], logs2
     assert read(folder, "codes1") == [[0, 143]] * 2, logs
-    assert read(folder, "codes2") == [[0, 0, 0]] * 2, logs2
-    assert not [log for log in logs + logs2 if "Traceback" in log]
+    assert read(folder, "codes2") == [[0, 0, 0, 0]] * 2, logs2
+    assert not [log for log in logs if "Traceback" in log]
     assert logs[0].count("stopped before the end") == 1  # said once
     assert "stopped before the end" not in logs[1]
 
@@ -156,6 +161,16 @@ def test_preempted_and_resumed_is_bit_equal(runs):
     ]
     assert results[0]["metrics"] == results[1]["metrics"]
     assert list(losses(folder / "whole")) == list(range(1, 13))
+
+
+def test_a_damaged_checkpoint_is_passed_over_by_both(runs):
+    folder, _, (_, logs) = runs
+    assert logs[0].count("checkpoint 12 of ") == 1 and "checkpoint 12" not in logs[1]
+    assert "taking that of step 10; it is now 12.damaged" in logs[0]
+    assert losses(folder / "damaged") == losses(folder / "whole")
+    pair = state(folder / "damaged"), state(folder / "whole")
+    jax.tree.map(np.testing.assert_array_equal, *pair)
+    assert (folder / "damaged" / "results.json").exists()
 
 
 @pytest.mark.parametrize("name", ["to_one", "from_one"])

@@ -2,7 +2,8 @@
 
 Launch 1 trains to the end (``whole``), then trains again (``stopped``) until process 1
 gets a SIGTERM. Launch 2 goes on with it, goes on with what one process has begun
-(``from_one``), with parameters split over both, and evaluates. Everything goes through
+(``from_one``), with parameters split over both, goes on with a run whose newest
+checkpoint is ``damaged``, and evaluates. Everything goes through
 the command line's `main`; what this process opened to write is recorded.
 """
 
@@ -97,6 +98,7 @@ if __name__ == "__main__":
     else:
         codes = [run("train", "stopped", *join)]
         codes.append(run("train", "from_one", "--config.mesh.fsdp=2"))
+        codes.append(run("train", "damaged"))
         output = f"--output={folder}/evaluated.json"
         codes.append(run("evaluate", "whole", output))
         save("recognised", toys.recognised(make_mesh()))
