@@ -30,7 +30,8 @@ def test_no_map_is_gathered(name):
     chips = targets.devices(aot.parse_topology("v5e:2x4"))
     mesh = make_mesh(2, 1, 4, devices=chips)
     found = hlo.collectives(compiled(Problem(CASES[name]).lowered(mesh)))
-    assert "all-gather" not in found
+    # Gradients of UniFormer's biases, 48 numbers a block; the smallest map is 2 kB.
+    assert found.get("all-gather", (0, 0))[1] < 1000
     assert found["collective-permute"][0] > 0
 
 
