@@ -158,20 +158,24 @@ def first_state(
     config, model = setup.config, setup.model
     average = config.train.ema is not None
 
-    def fresh() -> TrainState:
-        return setup.fresh_state()
-
-    abstract = jax.eval_shape(fresh)
+    abstract = jax.eval_shape(setup.fresh_state)
     shardings = state_shardings(abstract, setup.mesh)
     if checkpoints.last is not None:
         return checkpoints.restore(placed(abstract, shardings)), shardings
+    # Runs once, and XLA:CPU would take long to optimise all the random numbers.
+    on_cpu = setup.mesh.devices.flat[0].platform == "cpu"
+    once = {"xla_backend_optimization_level": 0} if on_cpu else None
     if config.train.init_from:
+
+        def fresh() -> dict:
+            return init_variables(model, setup.spec, config.seed)
+
         labels = config.train.init_labels
         variables = initial_variables(
             config.train.init_from,
             model,
             abstract.variables,
-            fresh=jax.jit(lambda: init_variables(model, setup.spec, config.seed)),
+            fresh=jax.jit(fresh, compiler_options=once),
             classes=getattr(setup.spec, "classes", None),
             labels=read_labels(labels) if labels else None,
         )
@@ -181,8 +185,5 @@ def first_state(
 
         start = jax.jit(begin, out_shardings=shardings)
         return start(jax.device_get(variables)), shardings
-    # Runs once, and XLA:CPU would take long to optimise all the random numbers.
-    on_cpu = setup.mesh.devices.flat[0].platform == "cpu"
-    options = {"xla_backend_optimization_level": 0} if on_cpu else None
-    start = jax.jit(fresh, out_shardings=shardings, compiler_options=options)
+    start = jax.jit(setup.fresh_state, out_shardings=shardings, compiler_options=once)
     return start(), shardings
