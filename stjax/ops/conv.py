@@ -39,7 +39,7 @@ from jax import lax
 
 from stjax.ops.dense import dense
 from stjax.ops.depthwise import MAX_TAPS, depthwise
-from stjax.sharding.activations import devices_along
+from stjax.sharding.activations import constrain, devices_along
 
 IMPLS = ("auto", "native", "shift", "slices", "split", "dot")
 
@@ -78,6 +78,8 @@ def conv_nd(
       ValueError: if `impl` is unknown or cannot compute this convolution.
     """
     nd = lhs.ndim - 2
+    if devices_along("parameters") > 1:
+        rhs = constrain(rhs)  # or XLA may gather activations, not the kernel
     strides = tuple(window_strides)
     dilation = tuple(rhs_dilation or (1,) * nd)
     window = rhs.shape[:nd]

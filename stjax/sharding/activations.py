@@ -17,6 +17,7 @@ _AXES = {
     "height": ("space",),
     "tokens": ("space",),
     "heads": ("space",),
+    "parameters": ("fsdp",),
     "everything": ("data", "fsdp", "space"),
 }
 """What a dimension is -> the axes of the mesh that share it."""
@@ -28,7 +29,8 @@ def free_axes(name: str) -> tuple[str, ...]:
     Those that the mesh has not, or that a `jax.shard_map` has taken, are left out.
 
     Args:
-      name: ``"batch"``, ``"height"``, ``"tokens"``, ``"heads"`` or ``"everything"``.
+      name: ``"batch"``, ``"height"``, ``"tokens"``, ``"heads"``, ``"parameters"`` or
+        ``"everything"``.
     """
     mesh = jax.sharding.get_abstract_mesh()
     types = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
