@@ -16,7 +16,11 @@ def layer_of(op_name: str) -> str:
     (backward)``: equal blocks of a network are one row of a profile.
     """
     parts = re.sub(r"\w+\([^/]*\)+", "", op_name).split("/")[:-1]
-    names = [re.sub(r"[_.]?\d+$", "", part) for part in parts if _is_module(part)]
+    names = [
+        re.sub(r"[_.]?\d+(to\d+(by\d+)?)?$", "", part)
+        for part in parts
+        if _is_module(part)
+    ]
     if names and names[0][0].isupper():  # the model's own name
         names = names[1:] or ["the model itself"]
     if not names:
