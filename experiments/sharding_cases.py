@@ -26,7 +26,7 @@ from stjax.training.state import init_variables, placed
 _QUICKLY = {"xla_backend_optimization_level": 0}  # programs run once
 BATCH = 8
 MESHES = ((8, 1, 1), (2, 4, 1), (2, 1, 4), (2, 2, 2))
-BLOCKS = {50: (1, 2, 2, 1), 101: (1, 2, 3, 1)}
+BLOCKS = {50: (1, 1, 1, 1), 101: (1, 1, 2, 1)}
 """Residual blocks a stage, in place of 16 and 33: they compile in a minute."""
 
 
@@ -64,7 +64,7 @@ def labelled(rows: int, columns: int = 32, frames: int = 4, views: int = 1):
 _SIMVP = {"hid_s": 4, "hid_t": 8, "n_s": 2, "n_t": 2, "mlp_ratio": 2.0}
 _STACK = {"num_hidden": (8, 8), "filter_size": 3, "patch_size": 2}
 _RESNET = {"width": 8, "zero_init": False, "dropout": 0.0, "window": 1}
-_NL = {"places": ("res3_1", "res4_0")}
+_NL = {"places": ("res3_0", "res4_0")}
 _UNIFORMER = {
     "depth": (1, 1, 1, 1),
     "embed_dim": (8, 8, 16, 16),

@@ -33,7 +33,9 @@ def test_every_mesh_computes_the_same(name):
         assert row["error"] < 2e-5, mesh
     assert set(rows[SPACE]["collectives"]) == EXPECTED[name]
     assert set(rows["8x1x1"]["collectives"]) == {"all-reduce"}
-    assert "all-gather" in rows["2x4x1"]["collectives"]  # parameters
+    fsdp = rows["2x4x1"]["collectives"]
+    assert "all-gather" in fsdp  # parameters
+    assert fsdp.get("all-to-all", (0, 0))[1] < 1000  # no activations
 
 
 @pytest.mark.parametrize("name", ["simvp", "simvp van"])
