@@ -64,10 +64,8 @@ def config(**mesh):
     return made
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """Both launches, and what one process does before and after them."""
-    folder = tmp_path_factory.mktemp("runs")
+def run_all(folder):
+    """Both launches, and what one process does between them."""
     first = launch(folder, 1)
     if (folder / "stopped").exists():
         with Checkpoints(folder / "stopped") as checkpoints:
@@ -110,7 +108,7 @@ def state(workdir):
         return jax.device_get(first_state(prepare(config(data=1)), checkpoints)[0])
 
 
-def test_both_processes_end_well(runs):
+def check_both_processes_end_well(runs):
     folder, (codes, logs), (codes2, logs2) = runs
     assert codes == [143, 143], logs  # SIGTERM went to one of them
     assert codes2 == [0, 0], logs2
@@ -121,7 +119,7 @@ def test_both_processes_end_well(runs):
     assert "stopped before the end" not in logs[1]
 
 
-def test_each_process_reads_only_its_shard(runs):
+def check_each_process_reads_only_its_shard(runs):
     folder, *_ = runs
     first, second = read(folder, "opened")
     assert sorted(first["train"] + second["train"]) == list(range(20))  # an epoch
@@ -135,7 +133,7 @@ def test_each_process_reads_only_its_shard(runs):
             np.testing.assert_array_equal(share, np.split(whole, 2, axis=1)[index])
 
 
-def test_one_process_writes(runs):
+def check_one_process_writes(runs):
     folder, *_ = runs
     for number in (1, 2):
         ours, theirs = read(folder, f"written{number}")
@@ -149,7 +147,7 @@ def test_one_process_writes(runs):
     assert len(events) == 1
 
 
-def test_preempted_and_resumed_is_bit_equal(runs):
+def check_preempted_and_resumed_is_bit_equal(runs):
     folder, *_ = runs
     assert 7 <= int((folder / "stopped_at.txt").read_text()) < 12
     assert losses(folder / "stopped") == losses(folder / "whole")
@@ -163,7 +161,7 @@ def test_preempted_and_resumed_is_bit_equal(runs):
     assert list(losses(folder / "whole")) == list(range(1, 13))
 
 
-def test_a_damaged_checkpoint_is_passed_over_by_both(runs):
+def check_a_damaged_checkpoint_is_passed_over_by_both(runs):
     folder, _, (_, logs) = runs
     assert logs[0].count("checkpoint 12 of ") == 1 and "checkpoint 12" not in logs[1]
     assert "taking that of step 10; it is now 12.damaged" in logs[0]
@@ -173,8 +171,7 @@ def test_a_damaged_checkpoint_is_passed_over_by_both(runs):
     assert (folder / "damaged" / "results.json").exists()
 
 
-@pytest.mark.parametrize("name", ["to_one", "from_one"])
-def test_resumed_with_another_number_of_processes(runs, name):
+def check_resumed_with_another_number_of_processes(runs, name):
     folder, *_ = runs
     found, expected = losses(folder / name), losses(folder / "whole")
     assert found.keys() == expected.keys()
@@ -183,7 +180,7 @@ def test_resumed_with_another_number_of_processes(runs, name):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-3, 1e-5), *pair)
 
 
-def test_evaluation_is_exact_over_a_ragged_batch(runs):
+def check_evaluation_is_exact_over_a_ragged_batch(runs):
     folder, *_ = runs
     found = json.loads((folder / "evaluated.json").read_text())
     expected = stjax.evaluate(folder / "whole")
@@ -201,3 +198,16 @@ def test_evaluation_is_exact_over_a_ragged_batch(runs):
         assert report["metrics"] == pytest.approx(expected["metrics"], rel=1e-6)
         assert report["confusion"] == expected["confusion"]
         assert report["clips"] == 7
+
+
+def test_two_processes(tmp_path):
+    """One test, so that workers of pytest-xdist do not each make the runs."""
+    runs = run_all(tmp_path)
+    check_both_processes_end_well(runs)
+    check_each_process_reads_only_its_shard(runs)
+    check_one_process_writes(runs)
+    check_preempted_and_resumed_is_bit_equal(runs)
+    check_a_damaged_checkpoint_is_passed_over_by_both(runs)
+    check_evaluation_is_exact_over_a_ragged_batch(runs)
+    for name in ("to_one", "from_one"):
+        check_resumed_with_another_number_of_processes(runs, name)
