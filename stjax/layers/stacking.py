@@ -1,6 +1,10 @@
 """Equal blocks in one loop: a program that is compiled once for all of them.
 
 Variables get a leading axis of blocks; names and conversions: `stjax.stacked`.
+
+Every intermediate result that the backward pass needs is written into an array for all
+blocks, so a loop without ``remat`` takes more memory and, on CPU, more time than a row
+of blocks (TAU on Moving MNIST: 1.03 for 0.80 GiB, 1.25 times the time).
 """
 
 from collections.abc import Sequence
