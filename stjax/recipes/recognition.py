@@ -116,10 +116,11 @@ def shrink(config: ConfigDict) -> None:
         test_size=32,
         clips=2 if config.data.clips > 1 else 1,
         crops=1,
-        num_classes=MINIATURE_CLASSES,
         batch=2,
         workers=0,
     )
+    if "num_classes" in config.data:
+        config.data.num_classes = MINIATURE_CLASSES
     if config.data.augment.get("jitter"):
         config.data.augment.jitter = (36, 45)
     config.train.update(
