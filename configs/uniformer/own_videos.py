@@ -3,8 +3,8 @@
     stjax train --config=uniformer/own_videos --config.data.path=videos --workdir=DIR
 
 data.path: ``CLASS/*.mp4``, split by the names of the files into training, validation
-and test; or ``train/CLASS/*.mp4``, ``validation/...`` and ``test/...``. Frames of a video
-may also be images in a folder of its own.
+and test; or ``train/CLASS/*.mp4``, ``validation/...`` and ``test/...``. The frames of a
+video may also be images in a folder of its own.
 
 Training is UCF101's (fine-tuning, 25 epochs) with 16 clips a step. train.init_from:
 UniFormer-S on Kinetics, a workdir or the authors' file; its head is replaced.
