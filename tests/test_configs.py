@@ -208,7 +208,8 @@ def test_full_size(name):
     assert data.batch == (8 if name.endswith(",human") else 16)
     assert optim.schedule in ("onecycle", "cosine") and train.epochs
     known = source_class(data.source).__init__.__kwdefaults__
-    assert not data.keys() - known.keys() - set(inputs._PIPELINE) - {"path"}
+    rest = {"path", "augment"}
+    assert not data.keys() - known.keys() - set(inputs._PIPELINE) - rest
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,16 @@
+"""The scripts define flags when they are imported; here all of them share a process."""
+
+from pathlib import Path
+
+from absl import flags
+
+_SHARED = ("init_from", "only", "out", "path", "rows", "scale", "seed", "steps")
+_SHARED += ("table", "workdir")
+
+
+def pytest_collectstart(collector):
+    """Before a test module is imported, the flags of other scripts are forgotten."""
+    if Path(str(collector.path)).parent == Path(__file__).parent:
+        for name in _SHARED:
+            if name in flags.FLAGS:
+                delattr(flags.FLAGS, name)
