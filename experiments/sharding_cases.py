@@ -278,3 +278,23 @@ def measure(case: Case, mesh_sizes=MESHES) -> dict[str, dict]:
             "collectives": hlo.collectives(program),
         }
     return found
+
+
+def rounding(case: Case) -> float:
+    """The error on one device when every variable moves by a float32 rounding.
+
+    A gradient through ReLU and max-pooling jumps where two values are nearly equal: no
+    two programs that add in another order can agree better than this.
+    """
+    problem = Problem(case)
+    variables = problem.variables()
+    alone = make_mesh(1, devices=jax.devices()[:1])
+    program = problem.compiled(alone)
+    rng = np.random.default_rng(0)
+
+    def move(x):
+        x = np.asarray(x)
+        return (x * (1 + 1e-7 * rng.standard_normal(x.shape))).astype(x.dtype)
+
+    moved = problem.run(program, alone, jax.tree.map(move, variables))
+    return error(moved, problem.run(program, alone, variables))
