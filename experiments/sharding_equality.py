@@ -35,7 +35,7 @@ KINDS = ("all-reduce", "all-gather", "all-to-all", "collective-permute")
 HEAD = """\
 # Sharded equals unsharded
 
-Loss and gradient of small versions of all models, float32, on meshes (data, fsdp,
+Loss and gradient of small versions of models, float32, on meshes (data, fsdp,
 space) of eight simulated CPU devices, against one device. Errors are the largest
 absolute deviation over the largest entry of an array (`error` in sharding_cases.py).
 All parameters but depthwise kernels are split over fsdp, however small. ResNets have

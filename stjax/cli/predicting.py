@@ -73,6 +73,8 @@ def _recognise(workdir, input, output, step, top) -> None:
 
     if not epath.Path(input).exists():
         raise UserError(f"there is no video {input!r}; check the path")
+    if top < 1:
+        raise UserError(f"--top={top}; it has to be at least 1")
     recogniser = load(workdir, step)
     found = recogniser.video(input)
     best = recogniser.top_k(found, top)

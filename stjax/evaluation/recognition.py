@@ -62,8 +62,8 @@ class Evaluator:
         Returns:
           ``metrics`` {name: value}, ``clips`` measured and ``skipped`` (they could not
           be read); of clips with one class ``confusion`` [K][K], how many of a class
-          (row) were taken for which (column); with the training split also
-          ``baselines``: the most frequent class.
+          (row) were taken for which (column); with a training split that tells its
+          ``class_frequency`` also ``baselines``: always the most frequent class.
         """
         scores, targets = self.scores(variables)
         report = {

@@ -77,6 +77,7 @@ def test_from_files_to_classes(videos, tmp_path, capsys):
     assert results["metrics"]["top1"] == 1.0 and results["clips"] == 8
     assert results["classes"] == ["bright", "dark"]
     assert results["confusion"] == [[4, 0], [0, 4]]
+    assert results["baselines"]["most_frequent_class"]["top1"] == 0.5
     assert (workdir / "pictures" / "test.png").exists()
 
     recogniser = stjax.load(str(workdir))

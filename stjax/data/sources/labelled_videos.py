@@ -159,6 +159,13 @@ class LabelledVideos:
         """The videos, relative to their folder, in the order of the clips."""
         return [item.path for item in self._items]
 
+    @property
+    def class_frequency(self) -> np.ndarray:
+        """[K]: the share of the videos that have a class."""
+        labels = [label for item in self._items for label in set(item.labels)]
+        counts = np.bincount(labels, minlength=len(self.spec.classes))
+        return counts / len(self._items)
+
     def __len__(self) -> int:
         return len(self._items)
 
