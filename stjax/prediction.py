@@ -10,6 +10,7 @@ from flax import linen as nn
 
 from stjax.data.base import ClipSpec
 from stjax.errors import UserError
+from stjax.training.workdir import Run
 
 _SLACK = 1e-3  # Floats in [0, 1] that went through a resize or bfloat16 may stick out.
 
@@ -45,6 +46,7 @@ class Predictor:
         source: str = "",
         nan: str = "error",
         largest_batch: int = 32,
+        run: Run | None = None,
     ):
         """A predictor from its parts; `load` makes one from a workdir.
 
@@ -56,6 +58,7 @@ class Predictor:
           nan: "error", or "mask": missing input values are put at ``spec.offset``, as
             in training with ``data.nan="mask"``.
           largest_batch: clips predicted at once.
+          run: what it was loaded from; `stjax.export` needs its config.
         """
         self.model = model
         self.variables = jax.device_put(variables)
@@ -63,6 +66,7 @@ class Predictor:
         self.source = source
         self.nan = nan
         self.largest_batch = largest_batch
+        self.run = run
         self._predict = jax.jit(self._forward, static_argnames=("unit", "frames"))
 
     def __call__(self, x, frames: int | None = None):

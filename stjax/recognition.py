@@ -16,6 +16,7 @@ from stjax.data.lists.item import Item
 from stjax.errors import UserError
 from stjax.evaluation.recognition import aggregate
 from stjax.tasks import normalise
+from stjax.training.workdir import Run
 
 _SLACK = 1e-3  # Floats in [0, 1] that went through a resize may stick out.
 
@@ -43,6 +44,7 @@ class Recogniser:
         source: str = "",
         views: Views | None = None,
         largest_batch: int = 8,
+        run: Run | None = None,
     ):
         """A recogniser from its parts; `stjax.load` makes one from a workdir.
 
@@ -53,6 +55,7 @@ class Recogniser:
           source: where it came from, in words.
           views: which frames of a video to look at, for `video`.
           largest_batch: clips recognised at once.
+          run: what it was loaded from; `stjax.export` needs its config.
         """
         self.model = model
         self.variables = jax.device_put(variables)
@@ -60,6 +63,7 @@ class Recogniser:
         self.source = source
         self.views = views
         self.largest_batch = largest_batch
+        self.run = run
         self._logits = jax.jit(self._forward)
 
     def __call__(self, x) -> np.ndarray:
