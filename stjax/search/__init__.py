@@ -1,0 +1,1 @@
+"""Fusion search: one template of all strategies, and what is known from it."""
