@@ -7,39 +7,15 @@ import numpy as np
 from stjax import media
 from stjax.errors import UserError
 from stjax.viz.look import EDGE, FAINT, INK, PAPER, colour, font
+from stjax.viz.sheet import Row, cell_size, pick, rescale, sheet
 
-_GAP, _MARGIN, _NUMBERS = 4, 14, 24
 _CELL = 72  # pixels: frames are enlarged to at least this
-_LARGEST = 192
 
 
 def colour_difference(difference: np.ndarray, limit: float) -> np.ndarray:
     """A signed difference [..., C], mean over channels: blue -limit, red +limit."""
     mean = np.mean(difference, -1, keepdims=True)
     return colour(mean, (-limit, limit), "RdBu_r")
-
-
-def _rescale(frame: np.ndarray, cell: tuple[int, int]) -> np.ndarray:
-    """To (height, width): whole repeats when larger, averages when smaller."""
-    from PIL import Image
-
-    how = Image.Resampling.BOX
-    if cell[0] >= frame.shape[0]:
-        how = Image.Resampling.NEAREST
-    return np.asarray(Image.fromarray(frame).resize(cell[::-1], how))
-
-
-def _cell(height: int, width: int, cell: int) -> tuple[int, int]:
-    """The size a frame is drawn at: whole multiples, unless it is too large."""
-    factor = max(1, -(-cell // max(height, width)))
-    if max(height, width) * factor > _LARGEST:
-        factor = _LARGEST / max(height, width)
-    return max(1, round(height * factor)), max(1, round(width * factor))
-
-
-def _pick(count: int, most: int) -> np.ndarray:
-    """Evenly spaced indices, first and last among them."""
-    return np.unique(np.round(np.linspace(0, count - 1, min(count, most))).astype(int))
 
 
 def _as_clip(name: str, frames: np.ndarray) -> np.ndarray:
@@ -118,41 +94,15 @@ def strip(
     if target is not None:
         target = _as_clip("target", target)[: len(prediction)]
     rows, note = _rows(input, prediction, target, value_range, cmap)
-    picks = [_pick(len(input), columns)]
-    picks += [_pick(len(prediction), columns)] * (len(rows) - 1)
-    return _sheet(rows, picks, _cell(*prediction.shape[1:3], _CELL), note)
-
-
-def _sheet(rows: list, picks: list, cell: tuple[int, int], note: str) -> np.ndarray:
-    """Draws the picked frames of rows (label, frames, first number) and a note."""
-    from PIL import Image, ImageDraw
-
-    ch, cw = cell
-    label, small = font(16), font(12)
-    left = 30 + max(round(label.getlength(name)) for name, _, _ in rows)
-    width = left + max(map(len, picks)) * (cw + _GAP) + _MARGIN
-    width = max(width, left + round(small.getlength(note)) + _MARGIN)
-    # Frame numbers stand over the input and over the first row of the future.
-    height = 2 * _MARGIN + 2 * _NUMBERS + len(rows) * (ch + _GAP) + (22 if note else 0)
-    sheet = Image.new("RGB", (width, height), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    y = _MARGIN - 6
+    cell = cell_size(*prediction.shape[1:3], _CELL)
+    drawn = []
     for row, (name, frames, first) in enumerate(rows):
-        xs = left + np.arange(len(picks[row])) * (cw + _GAP)
-        if row < 2:
-            for x, t in zip(xs, picks[row], strict=True):
-                at = (x + cw / 2, y + _NUMBERS - 10)
-                draw.text(at, str(first + t), FAINT, small, "mm")
-            y += _NUMBERS
-        draw.text((left - 14, y + ch / 2), name, INK, label, "rm")
-        for x, t in zip(xs, picks[row], strict=True):
-            if t < len(frames):
-                picture = Image.fromarray(_rescale(frames[t], (ch, cw)))
-                sheet.paste(picture, (int(x), y))
-            draw.rectangle((x - 1, y - 1, x + cw, y + ch), outline=EDGE)
-        y += ch + _GAP
-    draw.text((left, y + 6), note, FAINT, small, "la")
-    return np.asarray(sheet)
+        picks = pick(len(prediction) if row else len(input), columns)
+        pictures = [frames[t] if t < len(frames) else None for t in picks]
+        # Frame numbers stand over the input and over the first row of the future.
+        over = [str(first + t) for t in picks] if row < 2 else []
+        drawn.append(Row(name, pictures, over))
+    return sheet(drawn, cell, note)
 
 
 def animate(
@@ -174,7 +124,7 @@ def animate(
     if target is not None:
         target = _as_clip("target", target)[: len(prediction)]
     rows, _ = _rows(input, prediction, target, value_range, cmap)
-    cell = _cell(*prediction.shape[1:3], 160)
+    cell = cell_size(*prediction.shape[1:3], 160)
     total = len(input) + len(prediction)
     return np.stack([_moment(rows, len(input), t, cell) for t in range(total)])
 
@@ -199,7 +149,7 @@ def _moment(rows: list, t_in: int, t: int, cell: tuple[int, int]) -> np.ndarray:
         elif future < len(frames):
             picture = frames[future]
         if picture is not None:
-            sheet.paste(Image.fromarray(_rescale(picture, cell)), (x, 30))
+            sheet.paste(Image.fromarray(rescale(picture, cell)), (x, 30))
         draw.rectangle((x - 1, 29, x + cw, 30 + ch), outline=EDGE)
     what = "input" if future < 0 else "predicted"
     draw.text((12, 46 + ch), f"frame {t + 1}: {what}", FAINT, small, "lm")
@@ -217,3 +167,16 @@ def save_gif(
 ) -> None:
     """Writes `animate` of one clip as .gif (arguments as there)."""
     media.write_gif(path, animate(input, prediction, target, **options), fps)
+
+
+def save_mp4(
+    path: str,
+    input: np.ndarray,
+    prediction: np.ndarray,
+    target: np.ndarray | None = None,
+    *,
+    fps: float = 5.0,
+    **options,
+) -> None:
+    """Writes `animate` of one clip as H.264 .mp4 (arguments as there)."""
+    media.write_mp4(path, animate(input, prediction, target, **options), fps)
