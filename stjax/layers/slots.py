@@ -36,11 +36,14 @@ class Slot:
       units: (unit, its paths), in the order in which they are shown.
       modules: (path, submodules that it runs), relative to `name`; "" is the slot's
         own parameters. Two paths may share one.
+      folds: (path, another): linear maps of the same input, added before anything else
+        happens, so that the kernel of the first can be added to that of the second.
     """
 
     name: str
     units: tuple[tuple[str, tuple[str, ...]], ...]
     modules: tuple[tuple[str, tuple[str, ...]], ...]
+    folds: tuple[tuple[str, str], ...] = ()
 
     @property
     def paths(self) -> tuple[str, ...]:
