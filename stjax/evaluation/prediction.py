@@ -62,20 +62,30 @@ class EvalStep:
             for i, name in enumerate(rows)
         }
 
+    def clips(self, variables: dict, batch: dict) -> dict:
+        """(numerator, denominator) [B, T_out] of each metric for every clip."""
+        x, y = model_arrays(batch, self.spec)
+        pred = self.model.apply(variables, x, frames=self.spec.t_out, train=False)
+        real, pred = batch["weight"] > 0, pred.astype(jnp.float32)
+        return self._pairs(y, batch.get("mask"), real, pred)
+
     def _measure(self, y, mask, real, pred) -> dict[str, tuple[jax.Array, jax.Array]]:
+        pairs = self._pairs(y, mask, real, pred)
+        return jax.tree.map(lambda pair: pair.sum(0), pairs)
+
+    def _pairs(self, y, mask, real, pred) -> dict[str, tuple[jax.Array, jax.Array]]:
         if self.spec.metric_space == "raw":
             scale = np.float32(self.spec.target_scale)
             offset = np.float32(self.spec.target_offset)
             pred, y = pred * scale + offset, y * scale + offset
 
-        def total(pairs):  # where, not times: 0 * inf is NaN
-            return jnp.where(real[:, None], pairs, 0.0).sum(0)
+        def counted(pairs):  # where, not times: 0 * inf is NaN
+            return jnp.where(real[:, None], pairs, 0.0)
 
-        sums = {}
-        for name, metric in self.metrics.items():
-            numerator, denominator = metric.fn(pred, y, mask=mask)
-            sums[name] = total(numerator), total(denominator)
-        return sums
+        return {
+            name: jax.tree.map(counted, tuple(metric.fn(pred, y, mask=mask)))
+            for name, metric in self.metrics.items()
+        }
 
 
 class Evaluator:
@@ -119,6 +129,7 @@ class Evaluator:
             self._baselines = create_baselines(config.baselines, source.spec)
         step = EvalStep(model, source.spec, metrics)
         self._step = jax.jit(step.__call__, out_shardings=replicated(mesh))
+        self._each = jax.jit(step.clips, out_shardings=replicated(mesh))
 
     def __call__(self, variables: dict) -> dict:
         """Every clip once.
@@ -145,6 +156,24 @@ class Evaluator:
             sums.append(jax.device_get(late[0]))
             clips += float(late[1])
         return self._report(sums, round(clips))
+
+    def pairs(self, variables: dict) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """(numerator, denominator) [N, T_out] of each metric, clip by clip.
+
+        A clip that could not be read, or fills up the last batch, has zeros.
+        """
+        found, late = [], None  # as above
+        with (
+            jax.set_mesh(self._mesh),
+            inputs.batches(self._config, self._dataset) as batches,
+        ):
+            for batch in batches:
+                now = self._each(variables, put_batch(self._mesh, batch))
+                if late is not None:
+                    found.append(jax.device_get(late))
+                late = now
+        found.append(jax.device_get(late))
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *found)
 
     def _predicted(self, batch: dict) -> dict[str, np.ndarray]:
         """The predictions of the baselines that are computed on the host."""

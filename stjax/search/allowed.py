@@ -3,7 +3,7 @@
 import fnmatch
 from collections.abc import Mapping, Sequence
 
-from stjax.errors import UserError
+from stjax.errors import UserError, unknown
 from stjax.layers.slots import Slot
 
 Units = tuple[tuple[str, ...], ...]
@@ -41,7 +41,8 @@ def allowed_units(
             )
         for slot in found:
             for unit in units:
-                slot.kept(unit)  # or an error
+                if unit not in slot.choices:
+                    raise unknown(f"unit of {slot.name}", unit, slot.choices)
             allowed[slot.name] = tuple(u for u in slot.choices if u in units)
     for name, units in allowed.items():
         if not units:

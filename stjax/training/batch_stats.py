@@ -49,26 +49,47 @@ def recalibrate(
     Raises:
       UserError: no batch, or no layer with batch statistics.
     """
-    measure = _Measure(forward)
-    jitted = jax.jit(measure, out_shardings=sharding)
-    total, count = {}, 0
-    for batch in batches:
-        for name, value in jax.device_get(jitted(variables, batch, count)).items():
-            mean, var = np.asarray(value, np.float64)
-            total[name] = total.get(name, 0.0) + np.stack([mean, var + mean**2])
-        count += 1
-    if not total:
-        raise UserError(
-            f"train.precise_bn measured nothing in {count} batches: it needs data, and"
-            " a model with batch norms that are not frozen; set it to None"
-        )
-    stats = flax.traverse_util.flatten_dict(variables[_STATS])
-    for name, moments in total.items():
-        mean, square = moments / count
-        for leaf, value in (("mean", mean), ("var", square - mean**2)):
-            path = (*name.split("/"), leaf)
-            stats[path] = jax.device_put(value.astype(stats[path].dtype), sharding)
-    return {**variables, _STATS: flax.traverse_util.unflatten_dict(stats)}
+    return Recalibrator(forward, sharding)(variables, batches)
+
+
+class Recalibrator:
+    """`recalibrate` for many variables of a model, compiled once.
+
+    Attributes:
+      forward: see `recalibrate`.
+      sharding: likewise.
+    """
+
+    def __init__(
+        self,
+        forward: Callable[..., dict],
+        sharding: jax.sharding.Sharding | None = None,
+    ):
+        self.forward, self.sharding = forward, sharding
+        self._measure = jax.jit(_Measure(forward), out_shardings=sharding)
+
+    def __call__(self, variables: dict, batches: Iterable[object]) -> dict:
+        """Arguments, result and errors as of `recalibrate`."""
+        total, count = {}, 0
+        for batch in batches:
+            found = jax.device_get(self._measure(variables, batch, count))
+            for name, value in found.items():
+                mean, var = np.asarray(value, np.float64)
+                total[name] = total.get(name, 0.0) + np.stack([mean, var + mean**2])
+            count += 1
+        if not total:
+            raise UserError(
+                f"train.precise_bn measured nothing in {count} batches: it needs data,"
+                " and a model with batch norms that are not frozen; set it to None"
+            )
+        stats = flax.traverse_util.flatten_dict(variables[_STATS])
+        for name, moments in total.items():
+            mean, square = moments / count
+            for leaf, value in (("mean", mean), ("var", square - mean**2)):
+                path = (*name.split("/"), leaf)
+                value = value.astype(stats[path].dtype)
+                stats[path] = jax.device_put(value, self.sharding)
+        return {**variables, _STATS: flax.traverse_util.unflatten_dict(stats)}
 
 
 class _Measure:

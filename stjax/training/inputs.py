@@ -8,6 +8,7 @@ import numpy as np
 
 from stjax.data import pipeline
 from stjax.data.base import Source
+from stjax.data.holdout import held_out
 from stjax.data.sources import open_source, source_class
 from stjax.errors import UserError
 from stjax.tasks import task_of
@@ -19,7 +20,19 @@ _SHARDS = ("path", "t_in", "t_out", "augment")  # those of data.source=tfds
 
 
 def open_split(config: ml_collections.ConfigDict, split: str) -> Source:
-    """Opens "train", "validation" or "test" of the config's data source."""
+    """Opens "train", "validation" or "test" of the config's data source.
+
+    With ``search.holdout`` the validation split is that share of the training clips,
+    and training has the others.
+    """
+    share = config.search.holdout if "search" in config else None
+    if share and split in ("train", "validation"):
+        whole = _open_split(config, "train")
+        return held_out(whole, share, held=split == "validation")
+    return _open_split(config, split)
+
+
+def _open_split(config: ml_collections.ConfigDict, split: str) -> Source:
     data = config.data.to_dict()
     fields = {k: v for k, v in data.items() if k not in _PIPELINE}
     if data["source"] == "tfds":  # the config's others were used in writing it
