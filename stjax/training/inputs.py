@@ -25,7 +25,7 @@ def open_split(config: ml_collections.ConfigDict, split: str) -> Source:
     With ``search.holdout`` the validation split is that share of the training clips,
     and training has the others.
     """
-    share = config.search.holdout if "search" in config else None
+    share = config.get("search", {}).get("holdout")
     if share and split in ("train", "validation"):
         whole = _open_split(config, "train")
         return held_out(whole, share, held=split == "validation")
