@@ -11,10 +11,11 @@ from etils import epath
 from ml_collections import config_dict
 
 from stjax.errors import UserError, unknown
+from stjax.search.checking import check_search
 
 # Sections whose fields are fixed here. `model`, `data` and `optim` are keywords of
 # constructors: these reject unknown ones themselves.
-_FIXED = ("mix", "train", "mesh")
+_FIXED = ("mix", "search", "train", "mesh")
 
 _CHOICES = {
     "dtype": ("float32", "bfloat16"),
@@ -69,6 +70,21 @@ def base_config() -> ml_collections.ConfigDict:
       metrics: such as ("mse", "csi:threshold=0.5"); none: those that suit the data.
         The first one chooses the best checkpoint. See `stjax.scoring`.
       baselines: rows of the results besides the constant ones: "lagrangian".
+      search.gate: "categorical" or "bernoulli": the model is a template whose slots
+        get gates (`stjax.search.template.Template` describes the fields); None: no
+        search.
+      search.weight_reg: k^2 / 2 of the prior of the gated kernels. They have the
+        weight decay of ``optim`` besides.
+      search.unit_prior: such as ("S=2", "ST=1"), weights of units in place of
+        search.prior.
+      search.cost_weight: nats that keeping a path of mean cost takes; the others as
+        many as their parameters or MACs are to those (search.cost).
+      search.lr: of the gates, which have an Adam of their own: constant, without
+        decay and clipping.
+      search.units: which units a search may choose, such as ("layer4*=ST,S+ST",).
+      search.warmup: what a phase without gates before does differently, such as
+        ("train.epochs=50", "optim.weight_decay=5e-4"); nothing: no such phase.
+      search.n_train: training clips N of the objective (None: those there are).
       train.steps: wins over train.epochs where both are given.
       train.eval_every: steps between evaluations (None: an epoch).
       train.save_every: steps between checkpoints (None: as train.eval_every).
@@ -130,6 +146,23 @@ def base_config() -> ml_collections.ConfigDict:
                 "weight_decay": placeholder(float),
                 "freeze": (),
                 "layer_decay": placeholder(float),
+            },
+            "search": {
+                "gate": placeholder(str),
+                "objective": "spike_slab",
+                "temperature": 0.2,
+                "straight_through": False,
+                "p_init": 0.1,
+                "prior": 0.5,
+                "unit_prior": (),
+                "weight_reg": 0.0,
+                "norm": "per_weight",
+                "cost": "params",
+                "cost_weight": 0.0,
+                "lr": 1e-2,
+                "units": (),
+                "warmup": (),
+                "n_train": placeholder(int),
             },
             "metrics": (),
             "baselines": (),
@@ -222,6 +255,8 @@ def validate(config: ml_collections.ConfigDict) -> None:
     for key in ("model.name", "data.source"):
         if not values.get(key):
             raise UserError(f"the config sets no {key}; add it")
+    if config.search.gate is not None:
+        check_search(config.search)
     train = config.train
     for key in ("steps", "epochs", "eval_every", "save_every"):
         if train[key] is not None and train[key] < 1:

@@ -19,7 +19,7 @@ import optax
 
 from stjax import schedules
 from stjax.errors import UserError, unknown
-from stjax.param_groups import grouped, names
+from stjax.param_groups import grouped, names, with_gates
 from stjax.schedules import Schedule
 from stjax.stacked import unstacked_names
 
@@ -42,7 +42,7 @@ class Optimizer:
       values: ``step -> {'lr': ..., 'beta1': ...}``, what the update of that 0-based
         step uses (``state.count`` is the next one); ``beta1`` only for Adam.
       trained: ``tree -> tree``: the part of the parameters or gradients that is not
-        frozen, the one whose norm is clipped.
+        frozen.
     """
 
     init: Callable[[optax.Params], OptimizerState]
@@ -64,6 +64,7 @@ def create_optimizer(
     freeze: Sequence[str] | None = None,
     layer_decay: float | None = None,
     layer_order: Sequence[str] | None = None,
+    gates_lr: float | None = None,
     **fields: object,
 ) -> Optimizer:
     """The optimizer of a config. Fields that are None take their default.
@@ -84,6 +85,8 @@ def create_optimizer(
         which one is found stay as they are.
       layer_decay: factor of the learning rate from a layer to the one before it.
       layer_order: what the layers are, see `stjax.param_groups.layer_indices`.
+      gates_lr: learning rate of the gates of a template, which are left to an Adam of
+        their own (`stjax.param_groups.with_gates`); None where there are none.
       **fields: of the optimizer (Adam: ``beta1 beta2 eps``; SGD: ``momentum
         nesterov``) and of the schedule (such as ``warmup``, in epochs).
 
@@ -113,7 +116,11 @@ def create_optimizer(
     decay = _Decay(weight_decay or 0.0, name == "adamw", bool(decay_1d))
     pick = {k: v for k, v in fields.items() if k in of_rule}
     optimizer = _OPTIMIZERS[name](curves, decay, clip, **pick)
-    return grouped(optimizer, freeze, layer_decay, layer_order)
+    optimizer = grouped(optimizer, freeze, layer_decay, layer_order)
+    if gates_lr is None:
+        return optimizer
+    of_gates = _adam(_constant(gates_lr), _Decay(0.0, False, True), None)
+    return with_gates(optimizer, of_gates)
 
 
 def clip_by_global_norm(grads: optax.Updates, clip: float | None) -> optax.Updates:

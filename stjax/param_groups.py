@@ -1,15 +1,16 @@
-"""Groups of parameters: frozen ones, and learning rates that fall with depth.
+"""Groups of parameters: frozen ones, learning rates that fall with depth, and gates.
 
-Both go by names: the path of a parameter in ``params``, joined by slashes, such as
-``blocks3_4/mlp/fc1/kernel``, searched by regular expressions (`re.search`). Blocks that
-run in one loop (`stjax.stacked`) go by the names that they have outside of one.
+The first two go by names: the path of a parameter in ``params``, joined by slashes,
+such as ``blocks3_4/mlp/fc1/kernel``, searched by regular expressions (`re.search`).
+Blocks that run in one loop (`stjax.stacked`) go by the names that they have outside of
+one.
 """
 
 import dataclasses
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import flax
 import jax
@@ -21,7 +22,10 @@ from stjax.errors import UserError
 from stjax.stacked import unstacked_names
 
 if TYPE_CHECKING:
-    from stjax.optim import Optimizer
+    from stjax.optim import Optimizer, OptimizerState
+
+GATES = "gates"
+"""The part of the parameters that is a template's own: logits of its gates."""
 
 LAYER_ORDER = (
     r"(?:^|backbone/)(?:patch_embed1|s1)/",
@@ -179,6 +183,41 @@ def grouped(
         return (filled(updates, params) if freeze else updates), state
 
     return dataclasses.replace(optimizer, init=init, update=update, trained=part)
+
+
+class GatedState(NamedTuple):
+    """States of the optimizers of the model and of its gates."""
+
+    model: "OptimizerState"
+    gates: "OptimizerState"
+
+
+def with_gates(optimizer: "Optimizer", of_gates: "Optimizer") -> "Optimizer":
+    """An optimizer of a template: its gates (``params["gates"]``) have their own.
+
+    Decay, clipping, frozen layers and the schedule of the first do not reach the
+    gates, and their gradient is no part of the norm that is clipped; it is part of
+    the one that is reported.
+    """
+
+    def split(tree):
+        return {k: v for k, v in tree.items() if k != GATES}, tree[GATES]
+
+    def init(params):
+        model, gates = split(params)
+        return GatedState(optimizer.init(model), of_gates.init(gates))
+
+    def update(grads, state, params):
+        (model, gates), (own, logits) = split(grads), split(params)
+        updates, model = optimizer.update(model, state.model, own)
+        change, gates = of_gates.update(gates, state.gates, logits)
+        return {**updates, GATES: change}, GatedState(model, gates)
+
+    def trained(tree):
+        model, gates = split(tree)
+        return {**optimizer.trained(model), GATES: gates}
+
+    return dataclasses.replace(optimizer, init=init, update=update, trained=trained)
 
 
 def _frozen(path: str, freeze: Sequence[str]) -> bool:

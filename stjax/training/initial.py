@@ -11,6 +11,8 @@ from flax import linen as nn
 
 from stjax.convert.labels import label_key, remap_head
 from stjax.errors import UserError
+from stjax.param_groups import GATES
+from stjax.search.template import Template
 from stjax.stacked import stack, unstack
 from stjax.training.checkpoint import differences
 from stjax.training.workdir import load_run
@@ -38,6 +40,7 @@ def initial_variables(
       stays fresh where it is missing or has other classes; where all classes are
       among those that the weights know by name, their outputs are taken;
     * non-local blocks that are missing stay fresh: they are the identity at birth;
+    * the gates of a template (`stjax.search.template`) stay fresh where there are none;
     * around a ``backbone`` (`stjax.models.probe`) everything stays fresh where the
       weights are those of the backbone alone.
 
@@ -61,6 +64,7 @@ def initial_variables(
     """
     if not epath.Path(path).exists():
         raise UserError(f"train.init_from={path!r} does not exist; check the path")
+    model = model.model if isinstance(model, Template) else model
     read = _of_file if path.lower().endswith(_FILES) else _of_workdir
     variables, known = read(path, model)
     want, have = _flatten(unstack(abstract)), _flatten(unstack(variables))
@@ -176,7 +180,9 @@ def _missing(have: Flat, want: Flat, own: Callable[[Path], bool]) -> set[Path]:
 
 
 def _non_local(path: Path) -> Path | None:
-    """The non-local block that a variable is part of."""
+    """The non-local block that a variable is part of; gates count as one."""
+    if path[1] == GATES:
+        return path[1:2]
     for i, name in enumerate(path[1:], 1):
         if "nonlocal" in name:
             return path[1 : i + 1]

@@ -10,6 +10,7 @@ from jax.experimental.multihost_utils import process_allgather
 from stjax import config as configs
 from stjax.evaluation import create_evaluator
 from stjax.scoring import error_of
+from stjax.search.template import Template
 from stjax.sharding.mesh import put_batch, replicated
 from stjax.stacked import stack, unstack
 from stjax.training import inputs
@@ -97,6 +98,9 @@ def train(
                             found = evaluator(state.variables)["metrics"]
                         saved["error"] = error_of(setup.metrics, found)
                         _report(writer, setup, step, meter.loss, found)
+                        if isinstance(setup.model, Template):
+                            told = setup.model.told(state.params["gates"])
+                            writer.scalars(step, told)
                     with goodput.phase("checkpoint"):
                         writer.scalars(step, goodput.scalars())
                         writer.flush()  # first, so that metrics reach every checkpoint
@@ -138,7 +142,9 @@ def _recalibrated(setup: Setup, dataset, state: TrainState) -> TrainState:
         return state
 
     objective = setup.objective.plain
-    if getattr(setup.model, "scan", False):  # a layer is measured where it is called
+    if isinstance(setup.model, Template):
+        objective = dataclasses.replace(objective, model=setup.model.measuring)
+    elif getattr(setup.model, "scan", False):  # a layer is measured where it is called
         objective = dataclasses.replace(objective, model=setup.model.clone(scan=False))
 
     def forward(variables, batch, index):

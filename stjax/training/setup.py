@@ -126,6 +126,9 @@ def prepare(
     batch_sharding(mesh, (part, *spec.input_shape))  # or an error
     steps, epoch = inputs.length(config, len(sources["train"]))
     model = build_model(config, spec)
+    search = config.search.gate is not None
+    if search and model.n_train is None:
+        model = model.clone(n_train=len(sources["train"]))
     optim = config.optim.to_dict()
     optim["freeze"] = (*optim["freeze"], *getattr(model, "frozen", ())) or None
     tx = create_optimizer(
@@ -133,6 +136,7 @@ def prepare(
         layer_order=getattr(model, "layer_order", None),
         total_steps=steps,
         steps_per_epoch=epoch,
+        gates_lr=config.search.lr if search else None,
     )
     create_baselines(config.baselines, spec)  # or an error
     return Setup(

@@ -1,5 +1,7 @@
 """What training carries from step to step, and how it comes into being."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -9,6 +11,7 @@ from flax import struct
 from stjax.data.base import Spec
 from stjax.models.registry import create_model, model_fields
 from stjax.optim import Optimizer, OptimizerState
+from stjax.search.building import create_template
 from stjax.sharding.rules import parameter_shardings
 from stjax.tasks import task_of
 from stjax.training import ema
@@ -42,7 +45,7 @@ class TrainState(struct.PyTreeNode):
 
 
 def build_model(config: ml_collections.ConfigDict, spec: Spec) -> nn.Module:
-    """The model of a config, for clips of ``spec``.
+    """The model of a config, for clips of ``spec``; a template where it is a search's.
 
     Fields that are None are left to the model's own defaults; what follows from the
     clips (number of classes, predicted channels) is filled in.
@@ -60,6 +63,10 @@ def build_model(config: ml_collections.ConfigDict, spec: Spec) -> nn.Module:
     fields |= task_of(spec).model_fields(name, known, fields, spec)
     if "dtype" in known or config.dtype != "float32":
         fields["dtype"] = jnp.dtype(config.dtype)
+    if config.search.gate is not None:
+        return create_template(
+            config, spec, functools.partial(create_model, name), fields
+        )
     return create_model(name, **fields)
 
 
