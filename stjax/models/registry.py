@@ -11,6 +11,7 @@ from stjax.errors import UserError, unknown
 MODELS: dict[str, tuple[str, dict]] = {
     "simvp": ("stjax.models.simvp:SimVP", {"translator": "gsta"}),
     "tau": ("stjax.models.simvp:SimVP", {"translator": "tau"}),
+    "simvp_mixed": ("stjax.models.simvp_mixed:MixedSimVP", {}),
     "predformer": ("stjax.models.predformer:PredFormer", {}),
     "convlstm": ("stjax.models.recurrent:ConvLSTM", {}),
     "predrnn": ("stjax.models.recurrent:PredRNN", {}),
@@ -34,6 +35,19 @@ MODELS: dict[str, tuple[str, dict]] = {
         "stjax.models.uniformer:UniFormer",
         {"depth": (5, 8, 20, 7), "drop_path_rate": 0.3},
     ),
+    "fusion_toy": ("stjax.models.fusion_toy:FusionToy", {}),
+    "uniformer_mixed": ("stjax.models.uniformer:UniFormer", {"units": "all"}),
+    "densenet121_3d": ("stjax.models.densenet3d:DenseNet3D", {}),
+    "fusion_resnet50": ("stjax.models.fusion_resnet:FusionResNet", {}),
+    "fusion_resnext50": (
+        "stjax.models.fusion_resnet:FusionResNet",
+        {"groups": 32, "group_width": 4},
+    ),
+    "fusion_resnext101": (
+        "stjax.models.fusion_resnet:FusionResNet",
+        {"blocks": (3, 4, 23, 3), "groups": 32, "group_width": 8},
+    ),
+    "fusion_mobilenetv2": ("stjax.models.fusion_mobilenet:FusionMobileNetV2", {}),
     "linear_probe": ("stjax.models.probe:LinearProbe", {}),
     "attentive_probe": ("stjax.models.probe:AttentiveProbe", {}),
 }
