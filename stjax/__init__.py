@@ -15,6 +15,7 @@ _LAZY = {
     "losses": "stjax.losses",
     "metrics": "stjax.metrics",
     "convert": "stjax.convert",
+    "export": "stjax.export",
 }
 
 __all__ = ["__version__", *_LAZY]
