@@ -11,7 +11,7 @@ from etils import epath
 from ml_collections import config_dict
 
 from stjax.errors import UserError, unknown
-from stjax.search.checking import check_search
+from stjax.search.section import check_search, search_section
 
 # Sections whose fields are fixed here. `model`, `data` and `optim` are keywords of
 # constructors: these reject unknown ones themselves.
@@ -70,21 +70,7 @@ def base_config() -> ml_collections.ConfigDict:
       metrics: such as ("mse", "csi:threshold=0.5"); none: those that suit the data.
         The first one chooses the best checkpoint. See `stjax.scoring`.
       baselines: rows of the results besides the constant ones: "lagrangian".
-      search.gate: "categorical" or "bernoulli": the model is a template whose slots
-        get gates (`stjax.search.template.Template` describes the fields); None: no
-        search.
-      search.weight_reg: k^2 / 2 of the prior of the gated kernels. They have the
-        weight decay of ``optim`` besides.
-      search.unit_prior: such as ("S=2", "ST=1"), weights of units in place of
-        search.prior.
-      search.cost_weight: nats that keeping a path of mean cost takes; the others as
-        many as their parameters or MACs are to those (search.cost).
-      search.lr: of the gates, which have an Adam of their own: constant, without
-        decay and clipping.
-      search.units: which units a search may choose, such as ("layer4*=ST,S+ST",).
-      search.warmup: what a phase without gates before does differently, such as
-        ("train.epochs=50", "optim.weight_decay=5e-4"); nothing: no such phase.
-      search.n_train: training clips N of the objective (None: those there are).
+      search: see `stjax.search.section.search_section`; without a gate there is no search.
       train.steps: wins over train.epochs where both are given.
       train.eval_every: steps between evaluations (None: an epoch).
       train.save_every: steps between checkpoints (None: as train.eval_every).
@@ -147,23 +133,7 @@ def base_config() -> ml_collections.ConfigDict:
                 "freeze": (),
                 "layer_decay": placeholder(float),
             },
-            "search": {
-                "gate": placeholder(str),
-                "objective": "spike_slab",
-                "temperature": 0.2,
-                "straight_through": False,
-                "p_init": 0.1,
-                "prior": 0.5,
-                "unit_prior": (),
-                "weight_reg": 0.0,
-                "norm": "per_weight",
-                "cost": "params",
-                "cost_weight": 0.0,
-                "lr": 1e-2,
-                "units": (),
-                "warmup": (),
-                "n_train": placeholder(int),
-            },
+            "search": search_section(),
             "metrics": (),
             "baselines": (),
             "train": {

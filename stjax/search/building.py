@@ -9,7 +9,7 @@ from stjax.data.base import Spec
 from stjax.errors import UserError, unknown
 from stjax.layers.slots import ALL
 from stjax.search.allowed import allowed_units
-from stjax.search.checking import unit_prior
+from stjax.search.section import unit_prior
 from stjax.search.template import Template, built_units
 
 _SAME = (  # fields of both

@@ -1,6 +1,7 @@
-"""Whether the ``search`` section of a config makes sense."""
+"""The ``search`` section of a config."""
 
 import ml_collections
+from ml_collections import config_dict
 
 from stjax.errors import UserError, unknown
 
@@ -10,6 +11,46 @@ CHOICES = {
     "norm": ("per_weight", "per_function"),
     "cost": ("params", "macs"),
 }
+
+
+def search_section() -> dict:
+    """Its fields; `stjax.search.template.Template` tells more of most of them.
+
+    gate: "categorical" or "bernoulli": the model is a template, whose slots get gates;
+      None: no search.
+    objective: "spike_slab", "code" or "paper_eq5".
+    p_init, prior: probability to drop a path, before training and under the prior.
+    unit_prior: such as ("S=2", "ST=1"), weights of units in place of ``prior``.
+    weight_reg: k^2 / 2 of the prior of the kernels of the paths. They have the weight
+      decay of ``optim`` besides.
+    cost_weight: nats that keeping a path of mean cost takes; others take as many more
+      as they have more parameters or MACs (``cost``).
+    lr: of the gates, which have an Adam of their own: constant, no decay or clipping.
+    units: which units a slot may have, such as ("layer4*=ST,S+ST",).
+    warmup: what a phase without gates before does differently, such as
+      ("train.epochs=50", "optim.weight_decay=5e-4"); nothing: there is no such phase.
+    n_train: training clips N of the objective; None: as many as there are.
+    holdout: share of the training clips that is the validation split; None: the
+      source's own.
+    """
+    return {
+        "gate": config_dict.placeholder(str),
+        "objective": "spike_slab",
+        "temperature": 0.2,
+        "straight_through": False,
+        "p_init": 0.1,
+        "prior": 0.5,
+        "unit_prior": (),
+        "weight_reg": 0.0,
+        "norm": "per_weight",
+        "cost": "params",
+        "cost_weight": 0.0,
+        "lr": 1e-2,
+        "units": (),
+        "warmup": (),
+        "n_train": config_dict.placeholder(int),
+        "holdout": config_dict.placeholder(float),
+    }
 
 
 def check_search(search: ml_collections.ConfigDict) -> None:
