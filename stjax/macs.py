@@ -7,6 +7,7 @@ are twice as many. A whole training step may be counted too, its gradient includ
 
 import functools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 import flax.linen as nn
@@ -34,8 +35,58 @@ def count_macs(function: Callable, *args: object, unread: bool = False) -> int:
     Raises:
       ValueError: a `lax.while_loop` with multiply-adds: nobody knows its length.
     """
+    return macs_by_scope(function, *args, unread=unread).total()
+
+
+def macs_by_scope(
+    function: Callable, *args: object, unread: bool = False
+) -> Counter[str]:
+    """`count_macs` by the name stack of the equations, without scopes that have none.
+
+    Names are those of `jax.named_scope`, joined by slashes; Flax adds those of modules.
+
+    Args: those of `count_macs`.
+    """
     jaxpr = jax.make_jaxpr(function)(*args).jaxpr
-    return _count(jaxpr, None if unread else [True] * len(jaxpr.outvars))
+    return _count(jaxpr, None if unread else [True] * len(jaxpr.outvars), "")
+
+
+def macs_by_module(
+    model: nn.Module, input_shape: tuple[int, ...], **keywords: object
+) -> Counter[str]:
+    """Multiply-adds of one clip by the module that does them, from one trace.
+
+    What the paths of slots cost, say: of a network with ``units="all"``, the entries
+    at ``slot.name + "/" + module`` and below it, for the modules of a path in
+    `Slot.modules`, are what the path adds to a network that has it.
+
+    Args:
+      model: any; its `__call__` is counted, in inference.
+      input_shape: of a clip, without batch.
+      **keywords: of `__call__`, such as ``frames``.
+
+    Returns:
+      Path of a module ("layer1_0/conv1"; "" is the model) -> its own multiply-adds,
+      without those of modules inside. Their total is `count_macs` of the model.
+    """
+    x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    variables = jax.eval_shape(lambda k, x: model.init(k, x, **keywords), key, x)
+    call = functools.partial(model.apply, **keywords)
+    found = Counter()
+    for scope, macs in macs_by_scope(call, variables, x, unread=True).items():
+        found[_module_path(scope)] += macs
+    return found
+
+
+def _module_path(scope: str) -> str:
+    """Model/Model.features/stage/conv -> stage/conv: methods are not modules."""
+    path = []
+    for part in scope.split("/"):
+        name, dot, _ = part.partition(".")
+        if not (dot and path and path[-1] == name):
+            path.append(name)
+    return "/".join(path[1:])
 
 
 def model_macs(
@@ -58,41 +109,50 @@ def model_macs(
     return count_macs(predict, variables, x, unread=True)
 
 
-def _count(jaxpr: core.Jaxpr, used: Sequence[bool] | None) -> int:
+def _count(jaxpr: core.Jaxpr, used: Sequence[bool] | None, scope: str) -> Counter[str]:
     """Of what the ``used`` outputs depend on; None: of everything."""
+    total = Counter()
     if used is None:
-        return sum(_of_equation(eqn, None) for eqn in jaxpr.eqns)
+        for eqn in jaxpr.eqns:
+            total.update(_of_equation(eqn, None, scope))
+        return total
     live = {v for v, u in zip(jaxpr.outvars, used, strict=True) if u and _is_var(v)}
-    total = 0
     for eqn in reversed(jaxpr.eqns):
         wanted = [v in live for v in eqn.outvars]
         if any(wanted) or eqn.effects:
-            total += _of_equation(eqn, wanted)
+            total.update(_of_equation(eqn, wanted, scope))
             live.update(filter(_is_var, eqn.invars))
     return total
 
 
-def _of_equation(eqn: core.JaxprEqn, wanted: Sequence[bool] | None) -> int:
+def _of_equation(
+    eqn: core.JaxprEqn, wanted: Sequence[bool] | None, scope: str
+) -> Counter[str]:
     kind = eqn.primitive.name
+    scope = "/".join(filter(None, (scope, str(eqn.source_info.name_stack))))
     if kind == "conv_general_dilated":
-        return _convolution(eqn)
+        return Counter({scope: _convolution(eqn)})
     if kind == "dot_general":
         (contracted, _), _ = eqn.params["dimension_numbers"]
         lhs = eqn.invars[0].aval.shape
-        return eqn.outvars[0].aval.size * math.prod(lhs[i] for i in contracted)
-    inner = [_count(j, _wanted_of(j, eqn, wanted)) for j in _inside(eqn.params)]
+        size = eqn.outvars[0].aval.size
+        return Counter({scope: size * math.prod(lhs[i] for i in contracted)})
+    inner = [_count(j, _wanted_of(j, eqn, wanted), scope) for j in _inside(eqn.params)]
+    times = 1
+    if kind == "cond":
+        # Of implementations by platform the last is the default, XLA's own.
+        platforms = eqn.params.get("branches_platforms")
+        return inner[-1] if platforms else max(inner, key=Counter.total)
     if kind == "shard_map":
         # The parameter is called otherwise in other versions of JAX.
         (axes,) = (v for k, v in eqn.params.items() if k.endswith("manual_axes"))
-        return math.prod(eqn.params["mesh"].shape[axis] for axis in axes) * sum(inner)
-    if kind == "cond":
-        # Of implementations by platform the last is the default, XLA's own.
-        return inner[-1] if eqn.params.get("branches_platforms") else max(inner)
+        times = math.prod(eqn.params["mesh"].shape[axis] for axis in axes)
     if kind == "scan":
-        return eqn.params["length"] * sum(inner)
-    if kind == "while" and any(inner):
+        times = eqn.params["length"]
+    total = sum(inner, Counter())
+    if kind == "while" and total:
         raise ValueError("a while loop of unknown length has multiply-adds")
-    return sum(inner)
+    return Counter({scope: times * macs for scope, macs in total.items()})
 
 
 def _wanted_of(

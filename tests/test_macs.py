@@ -6,7 +6,7 @@ import pytest
 from jax import lax
 
 from stjax import create_model
-from stjax.macs import count_macs, model_macs
+from stjax.macs import count_macs, macs_by_module, model_macs
 from stjax.models.recurrent.layers import ConvTranspose
 from stjax.ops.conv import conv_nd
 
@@ -114,3 +114,32 @@ def test_tau_as_published(name):
 def test_recurrent_models_as_published(name, gmac):
     macs = model_macs(create_model(name), (10, 64, 64, 1), 10) / 1e9
     assert round(macs, 2 if gmac != 15.3 else 1) == gmac
+
+
+def test_by_module():
+    """Every product is counted once, in the module that does it, in loops too."""
+    for fields in ({}, {"remat": "full"}):
+        model = create_model("i3d_r50", width=4, window=1, non_local=1, **fields)
+        found = macs_by_module(model, (8, 32, 32, 3))
+        x = zeros(1, 8, 32, 32, 3)
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        variables = jax.eval_shape(model.init, key, x)
+        assert found.total() == count_macs(model.apply, variables, x, unread=True)
+        # Stem: 5x7x7 on 3 channels; its names are those of the parameters.
+        stem = "s1/pathway0_stem/conv"
+        assert found[stem] == 8 * 16 * 16 * (5 * 7 * 7 * 3) * 4
+        modules = {k.rpartition("/")[0] for k in _paths(variables["params"])}
+        assert {k for k in found if "nonlocal" not in k} <= modules
+        # A non-local block also multiplies without parameters.
+        assert found["s4/pathway0_nonlocal4/conv_theta"] > 0
+    scanned = macs_by_module(create_model("tau", scan=True), (4, 32, 32, 1))
+    plain = macs_by_module(create_model("tau"), (4, 32, 32, 1))
+    assert scanned.total() == plain.total()
+
+
+def _paths(tree, prefix=""):
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _paths(value, f"{prefix}{key}/")
+        else:
+            yield prefix + key
