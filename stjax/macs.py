@@ -41,40 +41,27 @@ def count_macs(function: Callable, *args: object, unread: bool = False) -> int:
 def macs_by_scope(
     function: Callable, *args: object, unread: bool = False
 ) -> Counter[str]:
-    """`count_macs` by the name stack of the equations, without scopes that have none.
+    """`count_macs` by the module that does them, from one trace.
 
-    Names are those of `jax.named_scope`, joined by slashes; Flax adds those of modules.
-
-    Args: those of `count_macs`.
-    """
-    jaxpr = jax.make_jaxpr(function)(*args).jaxpr
-    return _count(jaxpr, None if unread else [True] * len(jaxpr.outvars), "")
-
-
-def macs_by_module(
-    model: nn.Module, input_shape: tuple[int, ...], **keywords: object
-) -> Counter[str]:
-    """Multiply-adds of one clip by the module that does them, from one trace.
-
-    What the paths of slots cost, say: of a network with ``units="all"``, the entries
-    at ``slot.name + "/" + module`` and below it, for the modules of a path in
-    `Slot.modules`, are what the path adds to a network that has it.
+    Of a template (``units="all"``) the entries at ``slot.name + "/" + module`` and
+    below, for the modules of a path in `Slot.modules`, are what the path adds to a
+    network that has it; what is in no slot every network has.
 
     Args:
-      model: any; its `__call__` is counted, in inference.
-      input_shape: of a clip, without batch.
-      **keywords: of `__call__`, such as ``frames``.
+      function: ``model.apply`` of a Flax model, or a partial of it.
+      *args: as of `count_macs`.
+      unread: likewise.
 
     Returns:
       Path of a module ("layer1_0/conv1"; "" is the model) -> its own multiply-adds,
-      without those of modules inside. Their total is `count_macs` of the model.
+      without those of modules inside; no entry without any. They are read off the name
+      stacks, so that other `jax.named_scope`s count as modules. The total is that of
+      `count_macs`.
     """
-    x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    variables = jax.eval_shape(lambda k, x: model.init(k, x, **keywords), key, x)
-    call = functools.partial(model.apply, **keywords)
+    jaxpr = jax.make_jaxpr(function)(*args).jaxpr
     found = Counter()
-    for scope, macs in macs_by_scope(call, variables, x, unread=True).items():
+    counted = _count(jaxpr, None if unread else [True] * len(jaxpr.outvars), "")
+    for scope, macs in counted.items():
         found[_module_path(scope)] += macs
     return found
 

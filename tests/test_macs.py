@@ -6,7 +6,7 @@ import pytest
 from jax import lax
 
 from stjax import create_model
-from stjax.macs import count_macs, macs_by_module, model_macs
+from stjax.macs import count_macs, macs_by_scope, model_macs
 from stjax.models.recurrent.layers import ConvTranspose
 from stjax.ops.conv import conv_nd
 
@@ -116,25 +116,40 @@ def test_recurrent_models_as_published(name, gmac):
     assert round(macs, 2 if gmac != 15.3 else 1) == gmac
 
 
-def test_by_module():
-    """Every product is counted once, in the module that does it, in loops too."""
-    for fields in ({}, {"remat": "full"}):
-        model = create_model("i3d_r50", width=4, window=1, non_local=1, **fields)
-        found = macs_by_module(model, (8, 32, 32, 3))
-        x = zeros(1, 8, 32, 32, 3)
-        key = jax.eval_shape(lambda: jax.random.key(0))
-        variables = jax.eval_shape(model.init, key, x)
-        assert found.total() == count_macs(model.apply, variables, x, unread=True)
-        # Stem: 5x7x7 on 3 channels; its names are those of the parameters.
-        stem = "s1/pathway0_stem/conv"
-        assert found[stem] == 8 * 16 * 16 * (5 * 7 * 7 * 3) * 4
-        modules = {k.rpartition("/")[0] for k in _paths(variables["params"])}
-        assert {k for k in found if "nonlocal" not in k} <= modules
-        # A non-local block also multiplies without parameters.
-        assert found["s4/pathway0_nonlocal4/conv_theta"] > 0
-    scanned = macs_by_module(create_model("tau", scan=True), (4, 32, 32, 1))
-    plain = macs_by_module(create_model("tau"), (4, 32, 32, 1))
-    assert scanned.total() == plain.total()
+def traced(name, shape, **fields):
+    """`macs_by_scope` of a small model, its parameters, and all its multiply-adds."""
+    model = create_model(name, **fields)
+    x, key = zeros(1, *shape), jax.eval_shape(lambda: jax.random.key(0))
+    variables = jax.eval_shape(model.init, key, x)
+    found = macs_by_scope(model.apply, variables, x)
+    assert found.total() == count_macs(model.apply, variables, x)
+    return found, variables["params"]
+
+
+@pytest.mark.parametrize("remat", ["none", "full"])
+def test_by_module(remat):
+    """Every product is counted once, under the names of the parameters."""
+    fields = {"width": 4, "window": 1, "non_local": 1, "remat": remat}
+    found, params = traced("i3d_r50", (8, 32, 32, 3), **fields)
+    assert found["s1/pathway0_stem/conv"] == 8 * 16 * 16 * (5 * 7 * 7 * 3) * 4
+    modules = {path.rpartition("/")[0] for path in _paths(params)}
+    # A non-local block also multiplies without parameters.
+    assert {k for k in found if "nonlocal" not in k} <= modules
+    assert found["s4/pathway0_nonlocal4/conv_theta"] > 0
+
+
+def test_by_module_in_a_loop():
+    fields = {"hid_s": 4, "hid_t": 16, "n_s": 2, "n_t": 5}
+    (plain, _), (loop, _) = (
+        traced("tau", (4, 32, 32, 1), scan=scan, **fields) for scan in (False, True)
+    )
+    assert plain.total() == loop.total()
+    # Of four blocks in a loop the first has four times its own.
+    one, four = (
+        sum(v for k, v in found.items() if k.startswith(block))
+        for found, block in ((plain, "hid/enc_2/"), (loop, "hid/enc_1to4/"))
+    )
+    assert four == 4 * one > 0
 
 
 def _paths(tree, prefix=""):
