@@ -14,29 +14,40 @@ from stjax.layers.common import Dtype, torch_kernel_init
 from stjax.layers.large_kernel import LargeKernelBlock, large_kernel
 
 
-class TemporalAttentionModule(nn.Module):
-    """Static attention times dynamic attention times the input.
+def static_attention(u: jax.Array, dtype: Dtype) -> jax.Array:
+    """Intra-frame attention [B, h, w, D]: a large-kernel convolution of `u`.
 
-    Intra-frame static attention is a large-kernel convolution, inter-frame dynamic
-    attention a squeeze-excitation over the stacked frames. Its hidden width is
-    ``D // max(D // 16, 4)``, so 16 for any D >= 64, as in the official code (the
-    paper's reduction of 16 would give D // 16).
+    To be called inside a compact method; makes conv0, conv_spatial and conv1 there.
     """
+    return large_kernel(u, u.shape[-1], fan_out=False, dtype=dtype)
+
+
+def dynamic_attention(u: jax.Array, dtype: Dtype) -> jax.Array:
+    """Inter-frame attention [B, 1, 1, D]: squeeze-excitation over stacked frames.
+
+    Its hidden width is ``D // max(D // 16, 4)``, so 16 for any D >= 64, as in the
+    official code (the paper's reduction of 16 would give D // 16). To be called inside
+    a compact method; makes fc_0 and fc_2 there.
+    """
+    d = u.shape[-1]
+    linear = partial(
+        nn.Dense, use_bias=False, kernel_init=torch_kernel_init, dtype=dtype
+    )
+    pooled = u.mean((1, 2), dtype=jnp.float32)
+    squeezed = nn.relu(linear(d // max(d // 16, 4), name="fc_0")(pooled))
+    return nn.sigmoid(linear(d, name="fc_2")(squeezed))[:, None, None]
+
+
+class TemporalAttentionModule(nn.Module):
+    """Static attention times dynamic attention times the input."""
 
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, u: jax.Array) -> jax.Array:
         """[B, h, w, D] -> [B, h, w, D]."""
-        d = u.shape[-1]
-        static = large_kernel(u, d, fan_out=False, dtype=self.dtype)
-        linear = partial(
-            nn.Dense, use_bias=False, kernel_init=torch_kernel_init, dtype=self.dtype
-        )
-        pooled = u.mean((1, 2), dtype=jnp.float32)
-        squeezed = nn.relu(linear(d // max(d // 16, 4), name="fc_0")(pooled))
-        dynamic = nn.sigmoid(linear(d, name="fc_2")(squeezed))
-        return dynamic[:, None, None] * static * u
+        static = static_attention(u, self.dtype)
+        return dynamic_attention(u, self.dtype) * static * u
 
 
 class TAUBlock(LargeKernelBlock):

@@ -40,7 +40,7 @@ NETWORKS = {"incepu": "stjax.layers.incepu:MidIncepNet"}
 TRANSLATORS = BLOCKS | NETWORKS
 # Rows above (or below) that a row depends on, in one layer: half the widest kernel.
 _REACH = {
-    **{"gsta": 9, "moga": 9, "tau": 9, "van": 9},  # 7x7, dilated by 3
+    **{"gsta": 9, "mixed": 9, "moga": 9, "tau": 9, "van": 9},  # 7x7, dilated by 3
     **{"convmixer": 5, "incepu": 5},
     **{"convnext": 3, "hornet": 3},
 }

@@ -66,6 +66,8 @@ class SimVP(nn.Module):
     scan: bool = False
     dtype: Dtype = jnp.float32
 
+    feeds_back = True  # beyond one call, see `extend`
+
     @nn.compact
     def __call__(
         self, x: jax.Array, *, frames: int | None = None, train: bool = False
@@ -89,13 +91,7 @@ class SimVP(nn.Module):
         """
         check_clip(x)
         self._check()
-        nets = self._networks(x.shape[-1])
-        mix = self._time_mix(x.shape[1])
-        return extend(
-            lambda clip: self._call(nets, mix, clip, train=train),
-            x,
-            frames or self.t_out or x.shape[1],
-        )
+        return self._predict(self._networks(x.shape[-1]), x, frames, train)
 
     def _check(self) -> None:
         if self.n_t < 2 or self.n_s < 2 or self.n_s % 2 or self.hid_s % 2:
@@ -109,16 +105,6 @@ class SimVP(nn.Module):
     def _networks(self, channels: int) -> tuple[nn.Module, nn.Module, nn.Module]:
         kw = {"remat": self.remat, "dtype": self.dtype}
         enc = Encoder(self.hid_s, self.n_s, self.spatio_kernel_enc, name="enc", **kw)
-        hid = make_translator(
-            self.translator,
-            self.hid_t,
-            self.n_t,
-            self.mlp_ratio,
-            (self.drop_path_floor, self.drop_path_rate),
-            name="hid",
-            scan=self.scan,
-            **kw,
-        )
         dec = Decoder(
             self.hid_s,
             self.n_s,
@@ -127,7 +113,28 @@ class SimVP(nn.Module):
             name="dec",
             **kw,
         )
-        return enc, hid, dec
+        return enc, self._translator(), dec
+
+    def _translator(self) -> nn.Module:
+        return make_translator(
+            self.translator,
+            self.hid_t,
+            self.n_t,
+            self.mlp_ratio,
+            (self.drop_path_floor, self.drop_path_rate),
+            self.remat,
+            self.dtype,
+            name="hid",
+            scan=self.scan,
+        )
+
+    def _predict(self, networks, x, frames: int | None, train: bool) -> jax.Array:
+        mix = self._time_mix(x.shape[1])
+        return extend(
+            lambda clip: self._call(networks, mix, clip, train=train),
+            x,
+            frames or self.t_out or x.shape[1],
+        )
 
     def _call(self, networks, mix, x: jax.Array, *, train: bool) -> jax.Array:
         """One block of frames from one block of frames."""

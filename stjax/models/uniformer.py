@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stjax.errors import UserError, unknown
+from stjax.layers.choice import ChoiceBlock
 from stjax.layers.common import (
     BatchNorm,
     Dtype,
@@ -21,6 +22,7 @@ from stjax.layers.common import (
 )
 from stjax.layers.mhra import GlobalBlock, LocalBlock, SplitBlock
 from stjax.layers.remat import REMAT, rematerialised
+from stjax.layers.slots import Masks, Slot, built_paths
 from stjax.layers.stacking import scan_blocks
 from stjax.sharding.activations import constrain_rows
 from stjax.stacked import stack_name
@@ -71,6 +73,9 @@ class UniFormer(nn.Module):
       depth: blocks.
       embed_dim: channels.
       stages: type of the blocks: L, local MHRA; G, global MHRA.
+      units: instead of `stages`, a type for every block, one for all, or ``"all"``:
+        both are built. Its block 0 of stage 3 is ``blocks3_0/L`` and ``blocks3_0/G``
+        where it else is ``blocks3_0``. See `stjax.layers.slots`.
       head_dim: channels of an attention head.
       mlp_ratio: hidden width of the feed-forward networks over their width.
       kernel_size: odd side of the local MHRA's neighbourhood.
@@ -92,6 +97,7 @@ class UniFormer(nn.Module):
     depth: tuple[int, ...] = (3, 4, 8, 3)
     embed_dim: tuple[int, ...] = (64, 128, 320, 512)
     stages: str = "LLGG"
+    units: str | tuple[str, ...] | None = None
     head_dim: int = 64
     mlp_ratio: float = 4.0
     kernel_size: int = 5
@@ -104,6 +110,16 @@ class UniFormer(nn.Module):
     scan: bool = False
     dtype: Dtype = jnp.float32
 
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """A slot for each block, unless `stages` decides."""
+        if self.units is None:
+            return ()
+        kinds = tuple((kind, (kind,)) for kind in "LG")
+        stages = enumerate(self.depth, 1)
+        names = [f"blocks{stage}_{i}" for stage, n in stages for i in range(n)]
+        return tuple(Slot(name, kinds, kinds) for name in names)
+
     def setup(self):
         """Makes the stages."""
         self._check()
@@ -115,13 +131,16 @@ class UniFormer(nn.Module):
         self.norm = BatchNorm(dtype=self.dtype)
         self.head = nn.Dense(self.num_classes, kernel_init=trunc_normal_init)
 
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, *, train: bool = False, masks: Masks | None = None
+    ) -> jax.Array:
         """Classifies clips.
 
         Args:
           x: [B, T, H, W, C], normalised; any T of at least 2 and sides of at least
             32, not only those of the training.
           train: batch statistics and drop path (rng stream 'dropout').
+          masks: factors of L and G, by slot.
 
         Returns:
           Logits [B, num_classes] float32.
@@ -129,15 +148,17 @@ class UniFormer(nn.Module):
         Raises:
           UserError: if a field or the shape of `x` cannot work.
         """
-        y = self.features(x, train=train)
+        y = self.features(x, train=train, masks=masks)
         return self.head(y.astype(jnp.float32).mean((1, 2, 3)))
 
-    def features(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+    def features(
+        self, x: jax.Array, *, train: bool = False, masks: Masks | None = None
+    ) -> jax.Array:
         """The map before pooling: [B, T, H, W, C] -> [B, T/2, H/32, W/32, D]."""
         _check_clip(x)
         for i in range(len(self.depth)):
             x = constrain_rows(getattr(self, f"patch_embed{i + 1}")(x))
-            x = self._stage(i, x, train)
+            x = self._stage(i, x, train, masks or {})
         return self.norm(x, train=train)
 
     def _patch_embed(self, stage: int, dim: int) -> PatchEmbed:
@@ -146,12 +167,14 @@ class UniFormer(nn.Module):
         window = (3 if self.std else 1, 2, 2)
         return PatchEmbed(dim, window, (1, 2, 2), self.dtype)
 
-    def _stage(self, stage: int, x: jax.Array, train: bool) -> jax.Array:
+    def _stage(self, stage: int, x: jax.Array, train: bool, masks: Masks) -> jax.Array:
         blocks = getattr(self, f"blocks{stage + 1}")
         before = sum(self.depth[:stage])
         for first, count, remat in self._runs(stage):
             if count == 1:
-                x = blocks[str(first)](x, train)
+                x = blocks[str(first)](
+                    x, train, masks.get(f"blocks{stage + 1}_{first}")
+                )
                 continue
             block = blocks[stack_name("", first, count)]
             rates = self._rates[before + first :][:count]
@@ -176,15 +199,9 @@ class UniFormer(nn.Module):
 
     def _blocks(self, stage: int) -> dict[str, nn.Module]:
         """By number, or in a loop by the numbers of the first and the last."""
-        kw = {"mlp_ratio": self.mlp_ratio, "dpe": self.dpe, "dtype": self.dtype}
-        if self.stages[stage] == "L":
-            cls = LocalBlock
-            kw["kernel_size"] = self.kernel_size
-        else:
-            cls = SplitBlock if self.split else GlobalBlock
-            kw["head_dim"] = self.head_dim
         before, blocks = sum(self.depth[:stage]), {}
         for first, count, remat in self._runs(stage):
+            cls, kw = self._block(stage, first)
             if count > 1:
                 blocks[stack_name("", first, count)] = cls(**kw)
                 continue
@@ -192,6 +209,32 @@ class UniFormer(nn.Module):
             rate = float(self._rates[before + first])
             blocks[str(first)] = saving(drop_path_rate=rate, **kw)
         return blocks
+
+    def _kinds(self, stage: int) -> set[str]:
+        """L, G or both."""
+        if self.units is None:
+            return {self.stages[stage]}
+        built = built_paths(self.slots, self.units).items()
+        prefix = f"blocks{stage + 1}_"
+        return {k for name, kinds in built if name.startswith(prefix) for k in kinds}
+
+    def _block(self, stage: int, index: int) -> tuple[type[nn.Module], dict]:
+        """Class and fields of a block."""
+        if self.units is None:
+            return self._kind(self.stages[stage])
+        slot = self.slots[sum(self.depth[:stage]) + index]
+        kinds = []
+        for path in built_paths(self.slots, self.units)[slot.name]:
+            cls, fields = self._kind(path)
+            kinds.append((path, slot.paths.index(path), cls, tuple(fields.items())))
+        return ChoiceBlock, {"kinds": tuple(kinds)}
+
+    def _kind(self, kind: str) -> tuple[type[nn.Module], dict]:
+        kw = {"mlp_ratio": self.mlp_ratio, "dpe": self.dpe, "dtype": self.dtype}
+        if kind == "L":
+            return LocalBlock, kw | {"kernel_size": self.kernel_size}
+        cls = SplitBlock if self.split else GlobalBlock
+        return cls, kw | {"head_dim": self.head_dim}
 
     def _check(self) -> None:
         """Raises UserError for fields that cannot work."""
@@ -207,8 +250,10 @@ class UniFormer(nn.Module):
                 f"stages is {self.stages!r}; write L (local) or G (global) for each of "
                 "the 4, such as 'LLGG'"
             )
-        for dim, kind in zip(self.embed_dim, self.stages, strict=True):
-            if kind == "G" and dim % self.head_dim:
+        if self.units is not None and self.scan:
+            raise UserError("with units blocks differ: set scan to False")
+        for stage, dim in enumerate(self.embed_dim):
+            if "G" in self._kinds(stage) and dim % self.head_dim:
                 raise UserError(
                     f"head_dim {self.head_dim} does not divide the {dim} channels of a "
                     "global stage; change head_dim or embed_dim"

@@ -20,6 +20,7 @@ _CELLS = {"num_hidden": (8, 8)}
 FIELDS = {
     "simvp": {"hid_s": 4, "hid_t": 16, "n_s": 2, "n_t": 2},
     "tau": {"hid_s": 4, "hid_t": 16, "n_s": 2, "n_t": 2},
+    "simvp_mixed": {"hid_s": 4, "hid_t": 16, "n_s": 2, "n_t": 2},
     "predformer": {"dim": 16, "heads": 2, "dim_head": 8, "n_depth": 1},
     "convlstm": _CELLS,
     "predrnn": _CELLS,
@@ -34,6 +35,7 @@ FIELDS = {
     "c2d_r50": _RESNET,
     "i3d_r50": _RESNET | {"non_local": 1},
     "uniformer_s": _UNIFORMER,
+    "uniformer_mixed": _UNIFORMER,
 }
 
 
@@ -60,6 +62,7 @@ ALLOWED = {
     "c2d_r50": r"head/projection$",
     "i3d_r50": r"head/projection$",
     "uniformer_s": r"/head$",
+    "uniformer_mixed": r"/head$",
     "mau": r"cell_list_\d/kbhwc,bhwc->kb$",
     "e3dlstm": r"cell_list_\d/bq(c,blkc->bqlk|lk,blkc->bqc)$",
     "phydnet": r"PhyDNet.finish/ia,jb,...ab->...ij$",
