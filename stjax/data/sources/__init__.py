@@ -19,6 +19,7 @@ SPLITS = ("train", "validation", "test")
 
 # name -> "module:Class"; modules are relative to this package.
 SOURCES = {
+    "appearance": "known_answers:Appearance",
     "bair": "bair:Bair",
     "files": "files:Files",
     "human": "human:Human",
@@ -31,7 +32,9 @@ SOURCES = {
     "moving_mnist": "moving_mnist:MovingMnist",
     "moving_mnist_cifar": "mnist_variants:MovingMnistCifar",
     "noisy_moving_mnist": "mnist_variants:NoisyMovingMnist",
+    "order_ladder": "known_answers:OrderLadder",
     "sevir": "sevir:Sevir",
+    "shape_and_drift": "known_answers:ShapeAndDrift",
     "taxibj": "taxibj:TaxiBJ",
     "tfds": "tfds:Tfds",
     "tfds_videos": "tfds_videos:TfdsVideos",
