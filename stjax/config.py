@@ -70,7 +70,7 @@ def base_config() -> ml_collections.ConfigDict:
       metrics: such as ("mse", "csi:threshold=0.5"); none: those that suit the data.
         The first one chooses the best checkpoint. See `stjax.scoring`.
       baselines: rows of the results besides the constant ones: "lagrangian".
-      search: see `stjax.search.section.search_section`; without a gate there is no search.
+      search: see `stjax.search.section.search_section`; no search without a gate.
       train.steps: wins over train.epochs where both are given.
       train.eval_every: steps between evaluations (None: an epoch).
       train.save_every: steps between checkpoints (None: as train.eval_every).
