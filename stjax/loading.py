@@ -64,7 +64,9 @@ def load(
     where = str(path_or_name)
     source = f"step {run.step} of {where}" if run.step else where
     if isinstance(run.spec, LabelSpec):
-        views = _evaluation_views(run.config.data.to_dict())
+        # Clips of another kind were generated: there are no such videos.
+        of_videos = len(run.spec.channels) == 3
+        views = _evaluation_views(run.config.data.to_dict()) if of_videos else None
         function = Recogniser(
             run.model, run.variables, run.spec, source=source, views=views
         )

@@ -64,7 +64,7 @@ def evaluate(
     Raises:
       UserError: no such run, checkpoint, split or data.
     """
-    mesh = make_mesh(devices=_devices(description(workdir)[0].data.batch))
+    mesh = make_mesh(devices=usable_devices(description(workdir)[0].data.batch))
     run = load_run(workdir, step, mesh)
     config = run.config.copy_and_resolve_references()
     for field, value in (("metrics", metrics), ("baselines", baselines)):
@@ -81,7 +81,7 @@ def evaluate(
     return evaluator(run.variables) | {"split": split, "step": run.step}
 
 
-def _devices(batch: int) -> list[jax.Device]:
+def usable_devices(batch: int) -> list[jax.Device]:
     """As many of each host as can share a batch; training may have had others."""
     hosts = [[] for _ in range(jax.process_count())]
     for device in jax.devices():

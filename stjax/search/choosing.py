@@ -75,7 +75,8 @@ def markdown(ranking: Mapping, most: int = 25) -> str:
         for place, row in enumerate(rows, 1)
         if place <= most or row["strategy"] in marked or "sample" not in row["from"][0]
     ]
-    head = ["", "strategy", *names, "params", "GMAC", "log p", "from", ""]
+    unit, scale = ("GMAC", 1e9) if rows[0]["macs"] >= 1e8 else ("MMAC", 1e6)
+    head = ["", "strategy", *names, "params", unit, "log p", "from", ""]
     lines = [
         f"# Ranking of {len(rows)} strategies",
         "",
@@ -90,7 +91,9 @@ def markdown(ranking: Mapping, most: int = 25) -> str:
         "|" + " --- |" * len(head),
     ]
     for place, row in shown:
-        lines.append("| " + " | ".join(_cells(place, row, ranking, names)) + " |")
+        lines.append(
+            "| " + " | ".join(_cells(place, row, ranking, names, scale)) + " |"
+        )
     if len(shown) < len(rows):
         lines.append(f"\n{len(rows) - len(shown)} more in ranking.json.")
     told = ", ".join(f"{letter} {unit}" for unit, letter in ranking["letters"].items())
@@ -102,7 +105,7 @@ def markdown(ranking: Mapping, most: int = 25) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cells(place: int, row: Mapping, ranking: Mapping, names: list[str]) -> list[str]:
+def _cells(place: int, row, ranking, names: list[str], scale: float) -> list[str]:
     notes = [
         *(["best"] if row["strategy"] == ranking["best"] else []),
         *(["pick"] if row["strategy"] == ranking["pick"] else []),
@@ -113,7 +116,7 @@ def _cells(place: int, row: Mapping, ranking: Mapping, names: list[str]) -> list
         f"`{row['strategy']}`",
         *(_value(row["metrics"][name], row["errors"][name]) for name in names),
         f"{row['params']:,}",
-        f"{row['macs'] / 1e9:.4g}",
+        f"{row['macs'] / scale:.4g}",
         "" if row["log_prob"] is None else f"{row['log_prob']:.2f}",
         ", ".join(row["from"]),
         ", ".join(notes),

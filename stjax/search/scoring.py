@@ -135,6 +135,15 @@ class Scorer:
                 _forward(config, masked, source.spec), replicated(mesh)
             )
 
+    @property
+    def statistics(self) -> str:
+        """Which batch statistics strategies have, in words."""
+        if "batch_stats" not in self._variables:
+            return "the model has none"
+        if not self._batches:
+            return "those of the template"
+        return f"measured for each on {self._batches} training batches"
+
     def __call__(self, strategy: Sequence[str]) -> Score:
         """The metrics of a strategy on all clips of the split."""
         variables = self.variables(strategy)

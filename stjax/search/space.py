@@ -75,6 +75,12 @@ class Space:
         text = json.dumps([self.model, told], separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    @property
+    def whole(self) -> "Space":
+        """The same without restrictions."""
+        units = tuple(slot.choices for slot in self.slots)
+        return dataclasses.replace(self, units=units)
+
     def check(self, strategy: Sequence[str]) -> Strategy:
         """The strategy, if it is one of this space.
 
