@@ -43,7 +43,7 @@ def max_pool(
             for i, count, s in zip(start, counts, strides, strict=True)
         ]
         tap = lax.slice(
-            x, (0, *start, 0), (len(x), *ends, x.shape[-1]), (1, *strides, 1)
+            x, (0, *start, 0), (x.shape[0], *ends, x.shape[-1]), (1, *strides, 1)
         )
         best = tap if best is None else jnp.where(tap > best, tap, best)
     return best
