@@ -22,6 +22,7 @@ COMMANDS = {
     "train": ("stjax.cli.running:train", "train the model of a config, or resume"),
     "evaluate": ("stjax.cli.running:evaluate", "measure a trained model on a split"),
     "predict": ("stjax.cli.predicting:predict", "predict the next frames of a clip"),
+    "report": ("stjax.cli.reporting:report", "write a run as one HTML page"),
     "compile": ("stjax.cli.compiling:compile", "ask whether and how it runs on a TPU"),
     "datasets": ("stjax.cli.listing:datasets", "list the data sources"),
     "datasets build": ("stjax.cli.building:build", "write a source as shards"),

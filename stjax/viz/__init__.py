@@ -1,7 +1,25 @@
-"""Pictures: predictions as strips and animations, confusion as a matrix."""
+"""Pictures: predictions, errors, attention, confusion, curves."""
 
-from stjax.viz.clips import animate, colour_difference, save_gif, strip
+from stjax.viz.attending import Gate, Relation, attention, liveliest
+from stjax.viz.clips import animate, colour_difference, save_gif, save_mp4, strip
+from stjax.viz.curves import frame_curves, training_curves
+from stjax.viz.heat import draw_attention
 from stjax.viz.look import colour
 from stjax.viz.matrix import confusion
 
-__all__ = ["animate", "colour", "colour_difference", "confusion", "save_gif", "strip"]
+__all__ = [
+    "Gate",
+    "Relation",
+    "animate",
+    "attention",
+    "colour",
+    "colour_difference",
+    "confusion",
+    "draw_attention",
+    "frame_curves",
+    "liveliest",
+    "save_gif",
+    "save_mp4",
+    "strip",
+    "training_curves",
+]
