@@ -38,6 +38,8 @@ class Family:
         their keys; the inverse of `adapt`.
       optional: regular expression of keys that a sibling may lack, see
         `stjax.convert.inflate`.
+      inherited: (pattern, replacement): a key that a sibling lacks has the weights of
+        the one with this replaced, if there is one.
     """
 
     input_shape: Callable[[nn.Module, StateDict], tuple[int, int, int, int]]
@@ -51,6 +53,7 @@ class Family:
         default_factory=dict
     )
     optional: str = r"(?!)"
+    inherited: tuple[str, str] | None = None
 
 
 # Module that defines a model -> module with its FAMILY (or FAMILIES by class).
@@ -60,6 +63,9 @@ _WHERE = {
     "stjax.models.predformer": "stjax.convert.predformer",
     "stjax.models.resnet3d": "stjax.convert.slowfast",
     "stjax.models.uniformer": "stjax.convert.uniformer",
+    "stjax.models.densenet3d": "stjax.convert.fusion",
+    "stjax.models.fusion_resnet": "stjax.convert.fusion",
+    "stjax.models.fusion_mobilenet": "stjax.convert.fusion",
 }
 
 
@@ -72,5 +78,7 @@ def family_of(model: nn.Module) -> Family:
     where = type(model).__module__
     for prefix, module in _WHERE.items():
         if where == prefix or where.startswith(prefix + "."):
-            return importlib.import_module(module).FAMILY
+            found = importlib.import_module(module)
+            by_class = getattr(found, "FAMILIES", {})
+            return by_class.get(type(model).__name__) or found.FAMILY
     raise UserError(f"no conversion from PyTorch is known for {type(model).__name__}")

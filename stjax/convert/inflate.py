@@ -25,7 +25,8 @@ def inflate(
     A kernel [out, in, kh, kw] or [out, in, 1, kh, kw] of a layer that spans t frames
     here is repeated t times and divided by t (I3D, Carreira and Zisserman, CVPR 2017),
     so that a clip of equal frames gives what the image network gives, but for the
-    zeros beyond the clip's ends. Everything else is taken as it is. New, from `seed`,
+    zeros beyond the clip's ends. The paths of a fusion unit all get the kernel of the
+    image network, and its norm. Everything else is taken as it is. New, from `seed`,
     are the classifier, if it is missing or has other classes, and the layers that the
     sibling need not have (non-local blocks).
 
@@ -54,6 +55,8 @@ def inflate(
     for path, leaf in abstract.items():
         key = torch_key(path, family)
         of_head = key.startswith(head)
+        if key not in state and family.inherited:
+            key = re.sub(*family.inherited, key)
         left.discard(key)
         if key not in state:
             optional = of_head or re.search(family.optional, key)
