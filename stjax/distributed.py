@@ -22,6 +22,7 @@ _METADATA = (
     "http://metadata.google.internal/computeMetadata/v1/instance/attributes/"
     "worker-network-endpoints"
 )
+_TRY_AGAIN = 75  # sysexits.h; status 2 would tell job managers that it is in vain
 _LEAVE = 10.0  # seconds that a process which failed waits for the others
 
 
@@ -48,7 +49,8 @@ def join(
       processes: their number.
       process: the index of this one, from 0.
       timeout: seconds to wait for the others. Who waits longer ends the process, with
-        one line and status 2: JAX would abort it.
+        one line and status 75, so that what restarts jobs tries again: JAX would
+        abort it.
 
     Returns:
       Whether there is more than one process.
@@ -143,7 +145,7 @@ def _start(start: Callable, who: str, timeout: float) -> None:
             " them, and check that they reach the coordinator's address and port"
         )
         print(line, file=sys.stderr, flush=True)
-        os._exit(2)
+        os._exit(_TRY_AGAIN)
 
     # JAX would abort with a stack trace, which nobody can catch.
     clock = threading.Timer(timeout, late)

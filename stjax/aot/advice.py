@@ -20,6 +20,9 @@ def advice(config: ml_collections.ConfigDict, report: Report) -> str:
         found.append(f"mesh.fsdp={shares} (parameters and optimizer spread)")
     if report.kind == "train" and config.remat == "none":
         found.append("remat=full (activations computed again)")
+    if report.kind == "train" and per_device > config.train.accumulate:
+        parts = 2 * config.train.accumulate
+        found.append(f"train.accumulate={parts} (the batch in parts)")
     if per_device > 1:
         found.append(f"data.batch={max(report.clips // 2 // shares, 1) * shares}")
     elif mesh.space < report.devices:

@@ -155,7 +155,8 @@ def test_advice():
     config = load_config("tau/moving_mnist")
     short = report(problem="too much", peak=20 * 2**30)
     assert aot.advice(config, short) == (
-        "dtype=bfloat16, or remat=full (activations computed again), or data.batch=64"
+        "dtype=bfloat16, or remat=full (activations computed again), or"
+        " train.accumulate=2 (the batch in parts), or data.batch=64"
     )
     assert aot.others(short) == ["v4", "v5p", "v6e", "tpu7x", "a100", "h100"]
     config.dtype, config.remat = "bfloat16", "full"

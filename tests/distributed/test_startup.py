@@ -170,7 +170,7 @@ def test_nobody_at_the_coordinators_address():
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120
     )
-    assert done.returncode == 2
+    assert done.returncode == 75  # EX_TEMPFAIL: starting again may help
     assert done.stderr.splitlines()[-1] == (
         "stjax: process 1 of 2 (coordinator localhost:9) waited 2 s for the others in"
         " vain; start all of them, and check that they reach the coordinator's address"
