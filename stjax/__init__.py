@@ -15,6 +15,7 @@ _LAZY = {
     "losses": "stjax.losses",
     "metrics": "stjax.metrics",
     "convert": "stjax.convert",
+    "search": "stjax.search",
     "export": "stjax.export",
 }
 

@@ -24,6 +24,14 @@ COMMANDS = {
     "predict": ("stjax.cli.predicting:predict", "predict the next frames of a clip"),
     "report": ("stjax.cli.reporting:report", "write a run as one HTML page"),
     "compile": ("stjax.cli.compiling:compile", "ask whether and how it runs on a TPU"),
+    "search fit": ("stjax.cli.searching:fit", "train a template of strategies"),
+    "search rank": ("stjax.cli.searching:rank", "score strategies with its weights"),
+    "search show": ("stjax.cli.searching:show", "draw what a search has found"),
+    "search export": ("stjax.cli.searching:export", "a strategy as an ordinary model"),
+    "search fidelity": (
+        "stjax.cli.searching:fidelity",
+        "train strategies alone: is the ranking true?",
+    ),
     "datasets": ("stjax.cli.listing:datasets", "list the data sources"),
     "datasets build": ("stjax.cli.building:build", "write a source as shards"),
     "models": ("stjax.cli.listing:models", "list the models"),
@@ -72,6 +80,8 @@ def _dispatch(arguments: list[str]) -> int | None:
     if rest and f"{name} {rest[0]}" in COMMANDS:  # a command of two words
         name = f"{name} {rest.pop(0)}"
     if name not in COMMANDS:
+        if rest and any(known.startswith(f"{name} ") for known in COMMANDS):
+            name = f"{name} {rest[0]}"
         raise unknown("command", name, COMMANDS)
     where, _ = COMMANDS[name]
     module, _, attribute = where.partition(":")

@@ -11,14 +11,15 @@ import numpy as np
 from flax import linen as nn
 
 from stjax.data.base import LabelSpec, Source, Spec
-from stjax.evaluation import create_evaluator
+from stjax.evaluation import create_evaluator, usable_devices
 from stjax.layers.slots import hard_masks
 from stjax.metrics import summarise
 from stjax.scoring import create_metrics
-from stjax.sharding.mesh import put_batch, replicated
+from stjax.sharding.mesh import make_mesh, put_batch, replicated
 from stjax.tasks import task_of
 from stjax.training import inputs
 from stjax.training.batch_stats import Recalibrator
+from stjax.training.workdir import Run
 
 _KEPT = 1 << 30  # bytes of clips that stay in memory from strategy to strategy
 _GROUPS = 200
@@ -147,9 +148,7 @@ class Scorer:
     def __call__(self, strategy: Sequence[str]) -> Score:
         """The metrics of a strategy on all clips of the split."""
         variables = self.variables(strategy)
-        if isinstance(self._source.spec, LabelSpec):
-            return self._recognised(*self._evaluator.scores(variables))
-        return self._predicted(self._evaluator.pairs(variables))
+        return _score(self._evaluator, variables, self._source.spec, self.metrics)
 
     def variables(self, strategy: Sequence[str]) -> dict:
         """Those of the template, with masks and batch statistics of a strategy."""
@@ -163,29 +162,47 @@ class Scorer:
             batches = (put_batch(self._mesh, batch) for batch in self._some())
             return self._recalibrate(variables, batches)
 
-    def _recognised(self, scores: np.ndarray, targets: np.ndarray) -> Score:
-        metrics, errors = {}, {}
-        for name, metric in self.metrics.items():
-            metrics[name] = float(metric.fn(scores, targets))
-            errors[name] = jackknife(
-                lambda kept, f=metric.fn: f(scores[kept], targets[kept]), len(scores)
-            )
-        return Score(metrics, errors, len(scores))
 
-    def _predicted(self, pairs: dict) -> Score:
-        metrics, errors, clips = {}, {}, 0
-        for name, metric in self.metrics.items():
-            real = np.flatnonzero(pairs[name][1].any(1))
-            top, bottom = (np.asarray(p, np.float64)[real] for p in pairs[name])
-            metrics[name] = summarise(top, bottom, metric).value
-            errors[name] = jackknife(
-                lambda kept, t=top, b=bottom, m=metric: (
-                    summarise(t[kept], b[kept], m).value
-                ),
-                len(real),
-            )
-            clips = max(clips, len(real))
-        return Score(metrics, errors, clips)
+def measured(run: Run, split: str) -> Score:
+    """Of a trained model, on a split of its data."""
+    mesh = make_mesh(devices=usable_devices(run.config.data.batch))
+    source = inputs.open_split(run.config, split)
+    metrics = create_metrics(run.config.metrics, source)
+    evaluator = create_evaluator(run.config, run.model, source, mesh, metrics=metrics)
+    variables = jax.device_put(run.variables, replicated(mesh))
+    return _score(evaluator, variables, source.spec, metrics)
+
+
+def _score(evaluator, variables: dict, spec: Spec, metrics: dict) -> Score:
+    if isinstance(spec, LabelSpec):
+        return _recognised(*evaluator.scores(variables), metrics)
+    return _predicted(evaluator.pairs(variables), metrics)
+
+
+def _recognised(scores: np.ndarray, targets: np.ndarray, metrics: dict) -> Score:
+    values, errors = {}, {}
+    for name, metric in metrics.items():
+        values[name] = float(metric.fn(scores, targets))
+        errors[name] = jackknife(
+            lambda kept, f=metric.fn: f(scores[kept], targets[kept]), len(scores)
+        )
+    return Score(values, errors, len(scores))
+
+
+def _predicted(pairs: dict, metrics: dict) -> Score:
+    values, errors, clips = {}, {}, 0
+    for name, metric in metrics.items():
+        real = np.flatnonzero(pairs[name][1].any(1))
+        top, bottom = (np.asarray(p, np.float64)[real] for p in pairs[name])
+        values[name] = summarise(top, bottom, metric).value
+        errors[name] = jackknife(
+            lambda kept, t=top, b=bottom, m=metric: (
+                summarise(t[kept], b[kept], m).value
+            ),
+            len(real),
+        )
+        clips = max(clips, len(real))
+    return Score(values, errors, clips)
 
 
 def without_gates(variables: dict) -> dict:

@@ -13,7 +13,7 @@ from stjax.evaluation import usable_devices
 from stjax.search.fit import WARMUP
 from stjax.search.fuse import fuse as fold
 from stjax.search.posterior import Posterior
-from stjax.search.rank import read_ranking, search_folder, search_run
+from stjax.search.ranking import read_ranking, search_folder, search_run
 from stjax.search.scoring import recalibration, without_gates
 from stjax.search.space import Space, create_space, plain_config
 from stjax.search.strategy import parse_strategy, short, write_strategy
