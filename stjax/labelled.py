@@ -7,7 +7,7 @@ from stjax.errors import UserError
 _SAME_UNITS = {"kelvin": "k", "degk": "k", "degree_kelvin": "k", "degrees_kelvin": "k"}
 
 
-def predict(predictor, x, frames: int | None = None):
+def predict(predictor, x, frames: int | None = None, batch: int | None = None):
     """Calls a `Predictor` on an xarray.DataArray.
 
     Args:
@@ -16,6 +16,7 @@ def predict(predictor, x, frames: int | None = None):
         names. ``attrs["units"]``, if there, has to agree with the training data.
         Channels that have the names of the training data may come in any order.
       frames: how many frames to predict.
+      batch: clips predicted at once.
 
     Returns:
       A DataArray float32 with the dimensions of x, but ``lead_time`` for the time
@@ -36,7 +37,7 @@ def predict(predictor, x, frames: int | None = None):
         names = x[x.dims[-1]].values.tolist()
         if set(spec.channels) <= set(names):
             x = x.sel({x.dims[-1]: list(spec.channels)})
-    y = predictor(x.values, frames)
+    y = predictor(x.values, frames, batch)
     time = x.dims[1 if x.ndim == 5 else 0]
     rest = x.isel({time: 0}, drop=True)
     if x.ndim == 3:

@@ -1,6 +1,6 @@
 """A trained predictor as a function from frames to frames."""
 
-import math
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -8,18 +8,22 @@ import numpy as np
 from flax import errors as flax_errors
 from flax import linen as nn
 
+from stjax import checked
 from stjax.data.base import ClipSpec
 from stjax.errors import UserError
+from stjax.rollout import recursion
+from stjax.trained import Trained, one_late
 from stjax.training.workdir import Run
 
-_SLACK = 1e-3  # Floats in [0, 1] that went through a resize or bfloat16 may stick out.
+_BATCH = -5  # A member axis may come in front of it.
 
 
-class Predictor:
+class Predictor(Trained):
     """Predicts the next frames: ``predictor(frames_so_far)``.
 
     Compiled once per shape: a batch is padded to a power of two, and a large one is
-    cut into parts of `largest_batch`.
+    cut into parts of `largest_batch`. More frames than in training come block by block
+    (`stjax.rollout`): they take no more device memory and are not compiled again.
 
     Units. Of a model trained on pictures (``spec.dtype == "uint8"``), the input is
     uint8 (or other integers) in 0..255, or float in [0, 1]. Of any other model, the
@@ -28,13 +32,12 @@ class Predictor:
     units as the input: about 0..255 for integers, about 0..1 for floats. It is not
     clipped.
 
+    ``predictor.astype("bfloat16")`` computes in half the memory, and
+    ``predictor.on(make_mesh())`` on all devices.
+
     A probabilistic model would put a member axis in front of the batch.
 
-    Attributes:
-      model: the Flax module.
-      variables: its parameters and statistics.
-      spec: what the clips of its training data look like.
-      source: where it came from, in words.
+    Attributes: those of `stjax.trained.Trained`.
     """
 
     def __init__(
@@ -60,16 +63,18 @@ class Predictor:
           largest_batch: clips predicted at once.
           run: what it was loaded from; `stjax.export` needs its config.
         """
-        self.model = model
-        self.variables = jax.device_put(variables)
-        self.spec = spec
-        self.source = source
         self.nan = nan
-        self.largest_batch = largest_batch
-        self.run = run
-        self._predict = jax.jit(self._forward, static_argnames=("unit", "frames"))
+        super().__init__(model, variables, spec, source, largest_batch, run)
 
-    def __call__(self, x, frames: int | None = None):
+    def _compile(self) -> None:
+        self._recursion = recursion(self.model, self.spec.t_out)
+        self._predict = jax.jit(self._forward, static_argnames=("unit", "frames"))
+        self._start = jax.jit(self._first, static_argnames=("unit", "frames"))
+        self._step = jax.jit(
+            self._next, static_argnames=("unit", "sides"), donate_argnames="carry"
+        )
+
+    def __call__(self, x, frames: int | None = None, batch: int | None = None):
         """Predicts.
 
         Args:
@@ -81,6 +86,7 @@ class Predictor:
             its dimensions in that order. Height and width may differ from those of
             the training data where the model is convolutional.
           frames: how many to predict; None: as many as in training.
+          batch: clips predicted at once, in place of `largest_batch`.
 
         Returns:
           float32 [B, T_out, H, W, C_out] (B = 1 for a single clip), a JAX array if x
@@ -97,26 +103,95 @@ class Predictor:
         if hasattr(x, "dims") and hasattr(x, "coords"):
             from stjax import labelled
 
-            return labelled.predict(self, x, frames)
-        on_device = isinstance(x, jax.Array)
+            return labelled.predict(self, x, frames, batch)
+        xp = jnp if isinstance(x, jax.Array) else np
         clips, unit = self.prepare(x)
-        self._check_sides(clips.shape, unit, frames)
-        parts = []
-        for start in range(0, len(clips), self.largest_batch):
-            part = clips[start : start + self.largest_batch]
-            size = min(self.largest_batch, 2 ** math.ceil(math.log2(len(part))))
-            padding = [(0, size - len(part))] + [(0, 0)] * 4
-            y = self._predict(self.variables, np.pad(part, padding), unit, frames)
-            parts.append((y if on_device else np.asarray(y))[: len(part)])
-        return (jnp if on_device else np).concatenate(parts)
+        self._check_sides(clips.shape, unit)
+        if not self._in_blocks(frames):
+            parts = one_late(
+                (count, self._call(self._predict, part, unit, frames))
+                for count, part in self._parts(clips, batch)
+            )
+            return xp.concatenate([_cut(xp, y, count) for count, y in parts], _BATCH)
+        parts = (
+            [_cut(xp, y, count) for y in self._blocks(part, unit, frames)]
+            for count, part in self._parts(clips, batch)
+        )
+        return xp.concatenate([xp.concatenate(p, _BATCH + 1) for p in parts], _BATCH)
+
+    def rollout(self, x, frames: int | None = None) -> Iterator[np.ndarray]:
+        """Predicts on and on: blocks of frames, each when it is asked for.
+
+        Neither the device nor this machine holds more than two of them, so that what
+        does not fit in memory can be written, and one may stop when one likes.
+
+        Args:
+          x: as in a call; all clips at once.
+          frames: how many in all; None: no end.
+
+        Yields:
+          float32 [B, block, H, W, C], one after another in time; the last may be
+          shorter.
+
+        Raises:
+          UserError: as a call does, or an end has to be given: the model does not
+            recurse by itself or keeps all of its past.
+        """
+        if frames is None and (self._recursion is None or self._recursion.bounded):
+            raise UserError(
+                f"{type(self.model).__name__} has no endless rollout; set frames"
+            )
+        if frames is not None and not self._in_blocks(frames):
+            yield np.asarray(self(x, frames))
+            return
+        clips, unit = self.prepare(x)
+        self._check_sides(clips.shape, unit)
+        for count, part in self._parts(clips, len(clips)):
+            for y in self._blocks(part, unit, frames):
+                yield _cut(np, y, count)
+
+    def _in_blocks(self, frames: int) -> bool:
+        """Whether predictions have to be fed back, and may be."""
+        same = self.spec.target_index == tuple(range(len(self.spec.channels)))
+        return self._recursion is not None and same and frames > self.spec.t_out
+
+    def _blocks(self, x: jax.Array, unit: float, frames: int | None) -> Iterator:
+        """Blocks [B, block, H, W, C] on the device, the last one cut."""
+
+        def computed():
+            known = frames if self._recursion.bounded else 1
+            carry, done = self._call(self._start, x, unit, known), 0
+            while frames is None or done < frames:
+                carry, y = self._call(self._step, carry, unit, x.shape[2:4])
+                last = y.shape[_BATCH + 1] if frames is None else frames - done
+                done += y.shape[_BATCH + 1]
+                yield y if last >= y.shape[_BATCH + 1] else y[..., :last, :, :, :]
+
+        return one_late(computed())
+
+    def _call(self, function, x, unit: float, *static):
+        with self._context():
+            return function(self.variables, x, unit, *static)
 
     def _forward(self, variables, x, unit: float, frames: int):
-        spec = self.spec
-        x = x.astype(jnp.float32) * unit
-        x = (x - jnp.array(spec.offset)) / jnp.array(spec.scale)
+        x = self._normalised(x, unit)
         y = self.model.apply(variables, x, frames=frames, train=False)
-        y = y.astype(jnp.float32) * jnp.array(spec.target_scale)
-        return (y + jnp.array(spec.target_offset)) / unit
+        return self._in_units(y, unit)
+
+    def _first(self, variables, x, unit: float, frames: int):
+        return self._recursion.start(variables, self._normalised(x, unit), frames)
+
+    def _next(self, variables, carry, unit: float, sides: tuple[int, int]):
+        carry, y = self._recursion.step(variables, carry, sides)
+        return carry, self._in_units(y, unit)
+
+    def _normalised(self, x, unit: float):
+        x = x.astype(jnp.float32) * unit
+        return (x - jnp.array(self.spec.offset)) / jnp.array(self.spec.scale)
+
+    def _in_units(self, y, unit: float):
+        y = y.astype(jnp.float32) * jnp.array(self.spec.target_scale)
+        return (y + jnp.array(self.spec.target_offset)) / unit
 
     @property
     def is_pixels(self) -> bool:
@@ -132,79 +207,25 @@ class Predictor:
         Raises:
           UserError: see `__call__`.
         """
-        clips = self._with_axes(np.asarray(x))
-        floating = jnp.issubdtype(clips.dtype, jnp.floating)
-        if clips.dtype == bool and self.is_pixels:
-            clips, floating = clips.astype(np.float32), True
-        elif not floating and clips.dtype.kind not in "bui":
-            raise UserError(f"input has dtype {clips.dtype}, expected uint8 or float")
-        if floating:
-            clips = self._finite(clips.astype(np.float32))
-        if not self.is_pixels:
-            return clips.astype(np.float32), 1.0
-        low, high = clips.min(), clips.max()
-        if floating:
-            if low < -_SLACK or high > 1 + _SLACK:
-                raise UserError(
-                    f"float frames range from {low:.4g} to {high:.4g}, expected 0 to 1;"
-                    " divide by 255 or give uint8"
-                )
-            return clips, 255.0
-        if low < 0 or high > 255:
-            raise UserError(
-                f"integer frames range from {low} to {high}, expected 0 to 255"
-            )
-        return clips.astype(np.uint8), 1.0
-
-    def _with_axes(self, x: np.ndarray) -> np.ndarray:
-        t_in, height, width, channels = self.spec.input_shape
-        expected = f"expected [B, {t_in}, {height}, {width}, {channels}]"
-        if x.ndim == 3 and channels == 1:
-            x = x[None, ..., None]
-        elif x.ndim == 4:
-            x = x[None]
-        elif x.ndim != 5:
-            raise UserError(
-                f"input of shape {x.shape} has {x.ndim} axes; {expected} or without B"
-            )
-        if x.shape[-1] != channels:
-            raise UserError(
-                f"input has {x.shape[-1]} channels (the last axis of {x.shape}), the"
-                f" model takes {channels} ({', '.join(self.spec.channels[:8])})"
-            )
         any_length = getattr(self.model, "any_length", False)
-        if x.shape[1] < (1 if any_length else t_in):
-            raise UserError(
-                f"input has {x.shape[1]} frames, the model takes {t_in} (of more, the"
-                f" last {t_in}); {expected}"
-            )
-        x = x if any_length else x[:, -t_in:]
-        if 0 in x.shape:
-            raise UserError(f"input of shape {x.shape} is empty; {expected}")
-        return x
-
-    def _finite(self, x: np.ndarray) -> np.ndarray:
-        bad = ~np.isfinite(x)
-        if not bad.any():
-            return x
+        clips = checked.with_axes(checked.as_array(x), self.spec, any_length)
+        unit = 255.0 if self.is_pixels else 1.0
+        missing = None
         if self.nan == "mask":
-            unit = 255.0 if self.is_pixels else 1.0
-            return np.where(bad, np.float32(self.spec.offset) / np.float32(unit), x)
-        raise UserError(
-            f"input holds {bad.sum()} values that are NaN or infinite (of {x.size});"
-            " fill them, or train with data.nan='mask'"
-        )
+            missing = np.float32(self.spec.offset) / np.float32(unit)
+        clips = checked.finite(clips, missing)
+        if self.is_pixels:
+            return checked.as_pixels(clips)
+        return clips.astype(np.float32), 1.0
 
-    def _check_sides(self, shape: tuple, unit: float, frames: int) -> None:
+    def _check_sides(self, shape: tuple, unit: float) -> None:
         """Says in one line what a model says in many about sides it cannot take."""
         trained = self.spec.height, self.spec.width
         if shape[2:4] == trained:
             return
         x = jax.ShapeDtypeStruct((1, *shape[1:]), jnp.float32)
         try:
-            jax.eval_shape(
-                lambda v, x: self._forward(v, x, unit, frames), self.variables, x
-            )
+            jax.eval_shape(lambda v, x: self._forward(v, x, unit, 1), self.variables, x)
         except UserError:
             raise
         except (flax_errors.FlaxError, TypeError, ValueError) as error:
@@ -216,8 +237,7 @@ class Predictor:
     def describe(self) -> str:
         """What it is, what it takes and what it returns, in a few lines."""
         spec = self.spec
-        size = sum(x.size for x in jax.tree.leaves(self.variables.get("params", {})))
-        name = type(self.model).__name__
+        first, last = self._about()
         if self.is_pixels:
             values = "uint8 in 0..255 or float in 0..1"
         else:
@@ -228,16 +248,23 @@ class Predictor:
             length = f"T = {spec.t_in}; of a longer clip the last {spec.t_in} frames"
         names = ", ".join(spec.channels[:8]) + (", ..." if spec.channels[8:] else "")
         lines = [
-            f"{name} with {size:,} parameters"
-            + (f", {self.source}" * bool(self.source)),
+            first,
             f"input:  [B, {', '.join(map(str, spec.input_shape))}] ({names}), {values}",
             f"        {length}",
             f"output: [B, {', '.join(map(str, spec.target_shape))}] float32 in the"
             " units of the input; frames=N for N frames",
         ]
+        if self._in_blocks(spec.t_out + 1):
+            how = "from its state" if hasattr(self.model, "go_on") else "fed back"
+            lines.append(f"        more than {spec.t_out}: {how}, block by block")
         if self.nan == "mask":
             lines.append("NaN in the input means: no data there")
-        return "\n".join(lines)
+        return "\n".join([*lines, last])
 
     def __repr__(self) -> str:
         return f"<Predictor: {self.describe().splitlines()[0]}>"
+
+
+def _cut(xp, y: jax.Array, count: int):
+    """The clips that are no padding; fetched to the host where `xp` is numpy."""
+    return xp.asarray(y)[..., :count, :, :, :, :]

@@ -1,6 +1,6 @@
 """A trained recogniser as a function from clips to probabilities of classes."""
 
-import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -9,6 +9,7 @@ import numpy as np
 from absl import logging
 from flax import linen as nn
 
+from stjax import checked
 from stjax.data.base import LabelSpec
 from stjax.data.footage import open_footage
 from stjax.data.labelled import Views
@@ -16,23 +17,19 @@ from stjax.data.lists.item import Item
 from stjax.errors import UserError
 from stjax.evaluation.recognition import aggregate
 from stjax.tasks import normalise
+from stjax.trained import Trained, one_late
 from stjax.training.workdir import Run
 
-_SLACK = 1e-3  # Floats in [0, 1] that went through a resize may stick out.
 
-
-class Recogniser:
+class Recogniser(Trained):
     """Recognises what clips show: ``recogniser(clips) -> probabilities``.
 
     Compiled once per shape: a batch is padded to a power of two, and a large one is
-    cut into parts of `largest_batch`.
+    cut into parts of `largest_batch`. ``recogniser.astype("bfloat16")`` computes in
+    half the memory, and ``recogniser.on(make_mesh())`` on all devices.
 
-    Attributes:
-      model: the Flax module.
-      variables: its parameters and statistics.
-      spec: what the clips of its training data look like; ``spec.classes`` names the
-        classes.
-      source: where it came from, in words.
+    Attributes: those of `stjax.trained.Trained`, and
+      views: which frames of a video it looks at.
     """
 
     def __init__(
@@ -57,22 +54,26 @@ class Recogniser:
           largest_batch: clips recognised at once.
           run: what it was loaded from; `stjax.export` needs its config.
         """
-        self.model = model
-        self.variables = jax.device_put(variables)
-        self.spec = spec
-        self.source = source
         self.views = views
-        self.largest_batch = largest_batch
-        self.run = run
-        self._logits = jax.jit(self._forward)
+        super().__init__(model, variables, spec, source, largest_batch, run)
 
-    def __call__(self, x) -> np.ndarray:
+    def _compile(self) -> None:
+        self._logits = jax.jit(self._forward)
+        self._features = jax.jit(self._forward_features, static_argnames="pooled")
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the outputs, in their order."""
+        return self.spec.classes
+
+    def __call__(self, x, batch: int | None = None) -> np.ndarray:
         """The probabilities of the classes, each clip by itself.
 
         Args:
           x: [B, T, H, W, C] or [T, H, W, C] RGB, uint8 (or other integers in 0..255) or
             float in [0, 1]; T as in training. Height and width may differ from those
             of the training data.
+          batch: clips recognised at once, in place of `largest_batch`.
 
         Returns:
           float32 [B, K] (B = 1 for a single clip); they sum to 1, unless a clip may
@@ -82,7 +83,7 @@ class Recogniser:
           UserError: wrong rank, number of frames or channels, range or values that
             are not finite.
         """
-        logits = self.logits(x)
+        logits = self.logits(x, batch)
         return aggregate(logits[:, None], self.spec).astype(np.float32)
 
     def of_views(self, views) -> np.ndarray:
@@ -121,31 +122,76 @@ class Recogniser:
         views, _ = self.views.take(footage, np.random.default_rng(0))
         return self.of_views(views)
 
-    def logits(self, x) -> np.ndarray:
+    def logits(self, x, batch: int | None = None) -> np.ndarray:
         """As `__call__`, before the softmax: float32 [B, K]."""
-        clips = self.prepare(x)
-        parts = []
-        for start in range(0, len(clips), self.largest_batch):
-            part = clips[start : start + self.largest_batch]
-            size = min(self.largest_batch, 2 ** math.ceil(math.log2(len(part))))
-            padding = [(0, size - len(part))] + [(0, 0)] * 4
-            logits = self._logits(self.variables, np.pad(part, padding))
-            parts.append(np.asarray(logits)[: len(part)])
-        return np.concatenate(parts)
+        return self._batched(self._logits, x, batch)
 
-    def top_k(self, probabilities: np.ndarray, k: int = 5) -> list[tuple[str, float]]:
-        """The k most probable classes of one clip, best first.
+    def features(self, x, pooled: bool = True, batch: int | None = None) -> np.ndarray:
+        """What the last layer sees of each clip: embeddings to search or cluster.
 
         Args:
-          probabilities: [K].
-          k: how many; all where there are fewer.
+          x: clips as `__call__` takes them.
+          pooled: the mean over time and space; else the whole map.
+          batch: clips at once, in place of `largest_batch`.
+
+        Returns:
+          float32 [B, D], or [B, T', H', W', D].
+
+        Raises:
+          UserError: wrong input, or the model has no method ``features``.
         """
+        if not callable(getattr(self.model, "features", None)):
+            raise UserError(
+                f"{type(self.model).__name__} has no method features(x, *, train) ->"
+                " [B, T', H', W', D]; take the model that it is made of"
+            )
+        return self._batched(self._features, x, batch, pooled)
+
+    def top_k(
+        self, probabilities: np.ndarray | Sequence[float], k: int = 5
+    ) -> list[tuple[str, float]] | list[list[tuple[str, float]]]:
+        """The k most probable classes, best first: (name, probability).
+
+        Args:
+          probabilities: [K] of one clip, or [B, K]: then a list for each.
+          k: how many; all where there are fewer.
+
+        Raises:
+          UserError: k is below 1, or there are not as many values as classes.
+        """
+        probabilities = np.asarray(probabilities)
+        if k < 1:
+            raise UserError(f"k={k}: expected at least 1")
+        if probabilities.ndim not in (1, 2) or probabilities.shape[-1] != len(
+            self.classes
+        ):
+            raise UserError(
+                f"probabilities of shape {probabilities.shape}, expected"
+                f" [{len(self.classes)}] or [B, {len(self.classes)}]"
+            )
+        if probabilities.ndim == 2:
+            return [self.top_k(row, k) for row in probabilities]
         order = np.argsort(-probabilities, kind="stable")[:k]
-        return [(self.spec.classes[i], float(probabilities[i])) for i in order]
+        return [(self.classes[i], float(probabilities[i])) for i in order]
+
+    def _batched(self, function, x, batch: int | None, *static) -> np.ndarray:
+        def computed():
+            for count, part in self._parts(self.prepare(x), batch):
+                with self._context():
+                    yield count, function(self.variables, part, *static)
+
+        parts = one_late(computed())
+        return np.concatenate([np.asarray(y)[:count] for count, y in parts])
 
     def _forward(self, variables: dict, x: jax.Array) -> jax.Array:
         x = normalise(x, self.spec.offset, self.spec.scale)
         return self.model.apply(variables, x, train=False).astype(jnp.float32)
+
+    def _forward_features(self, variables: dict, x: jax.Array, pooled: bool):
+        x = normalise(x, self.spec.offset, self.spec.scale)
+        y = self.model.apply(variables, x, train=False, method="features")
+        y = y.astype(jnp.float32)
+        return y.mean((1, 2, 3)) if pooled else y
 
     def prepare(self, x) -> np.ndarray:
         """Checks an input and gives it five axes and values in 0..255.
@@ -153,7 +199,7 @@ class Recogniser:
         Raises:
           UserError: see `__call__`.
         """
-        x = np.asarray(x)
+        x = checked.as_array(x)
         t, height, width, channels = self.spec.input_shape
         expected = f"expected [B, {t}, {height}, {width}, {channels}] or without B"
         clips = x[None] if x.ndim == 4 else x
@@ -164,42 +210,28 @@ class Recogniser:
                 f"clips of {clips.shape[1]} frames; {expected}. `stjax predict` picks"
                 " the frames of a video as in training"
             )
-        if not jnp.issubdtype(clips.dtype, jnp.floating):
-            if clips.dtype.kind not in "ui":
-                raise UserError(f"clips of dtype {x.dtype}, expected uint8 or float")
-            if clips.min() < 0 or clips.max() > 255:
-                raise UserError(
-                    f"integer frames range from {clips.min()} to {clips.max()},"
-                    " expected 0 to 255"
-                )
-            return clips.astype(np.uint8)
-        clips = clips.astype(np.float32)
-        if not np.isfinite(clips).all():
-            raise UserError("clips hold values that are NaN or infinite; fill them")
-        if clips.min() < -_SLACK or clips.max() > 1 + _SLACK:
-            raise UserError(
-                f"float frames range from {clips.min():.4g} to {clips.max():.4g},"
-                " expected 0 to 1; divide by 255 or give uint8"
-            )
-        return clips * np.float32(255)
+        clips, unit = checked.as_pixels(checked.finite(clips))
+        return clips if unit == 1 else clips * np.float32(unit)
 
     def describe(self) -> str:
         """What it is, what it takes and what it returns, in a few lines."""
         spec = self.spec
-        size = sum(x.size for x in jax.tree.leaves(self.variables.get("params", {})))
-        name = type(self.model).__name__
+        first, last = self._about()
         names = ", ".join(spec.classes[:8]) + (", ..." if spec.classes[8:] else "")
         kind = "any number of them" if spec.multi_label else "one of them"
-        return "\n".join(
-            (
-                f"{name} with {size:,} parameters"
-                + (f", {self.source}" * bool(self.source)),
-                f"input:  [B, {', '.join(map(str, spec.input_shape))}] RGB, uint8 in"
-                " 0..255 or float in 0..1",
-                f"output: [B, {len(spec.classes)}] probabilities of the classes"
-                f" ({kind}): {names}",
+        lines = [
+            first,
+            f"input:  [B, {', '.join(map(str, spec.input_shape))}] RGB, uint8 in"
+            " 0..255 or float in 0..1",
+            f"output: [B, {len(spec.classes)}] probabilities of the classes ({kind}):"
+            f" {names}",
+        ]
+        if self.views is not None:
+            clips, crops = self.views.clips, self.views.crops
+            lines.append(
+                f"video:  {clips} clips x {crops} crops of {self.views.size} pixels"
             )
-        )
+        return "\n".join([*lines, last])
 
     def __repr__(self) -> str:
         return f"<Recogniser: {self.describe().splitlines()[0]}>"

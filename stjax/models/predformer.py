@@ -129,6 +129,8 @@ class PredFormer(nn.Module):
     scan: bool = False
     dtype: Dtype = jnp.float32
 
+    feeds_back = True  # beyond one call, see `extend`
+
     @nn.compact
     def __call__(
         self, x: jax.Array, *, frames: int | None = None, train: bool = False

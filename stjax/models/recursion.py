@@ -17,6 +17,9 @@ def extend(
     frames these are its own predictions only (OpenSTL's rule). Gradients flow
     through all calls; nothing is clipped in between.
 
+    A model that does this has ``feeds_back = True``: `stjax.rollout` then does the
+    same call by call, for as many frames as one likes.
+
     Args:
       predict: [B, T_in, H, W, C] -> [B, T_block, H, W, C_out].
       x: [B, T_in, H, W, C].

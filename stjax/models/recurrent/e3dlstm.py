@@ -178,6 +178,8 @@ class E3DLSTM(Stack):
     update_memory: bool = False
     attention: str = "reshaped"
 
+    keeps_all = True  # of its past: see `stjax.rollout`
+
     def setup(self) -> None:
         """One cell a layer and the readout."""
         self._check_fields()

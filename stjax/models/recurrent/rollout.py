@@ -136,6 +136,47 @@ class Rollout(nn.Module):
         y = y[:, :, :height, :width]
         return y if shown else y[:, -t_out:]
 
+    def begin_rollout(self, x: Array, frames: int) -> Carry:
+        """Reads x [B,T_in,H,W,C] up to its last frame: a state for `go_on`.
+
+        The state is that of the model, the frame it reads next, and the count of the
+        frames read. With both functions ``model(x, frames=N)`` can be computed in
+        parts that need the memory of one part.
+
+        Args:
+          x: as in a call.
+          frames: at most so many may follow; only the memory of E3D-LSTM depends on
+            it, which keeps all of its past.
+        """
+        self._check(x, frames, None, False)
+        x = fit_sides(x, self.stride, self.pad_sides).astype(jnp.float32)
+        x = to_patches(x, self.patch)
+        x, last, read = x[:, :-1], x[:, -1], x.shape[1] - 1
+        state = self.begin(jnp.zeros_like(last), read + frames)
+        if read:
+
+            def body(self, state, inputs):
+                return self.advance(state, *inputs, False)[0], None
+
+            inputs = jnp.moveaxis(x, 1, 0), jnp.arange(read)
+            state, _ = _over_frames(body)(self, state, inputs)
+        return state, last, jnp.int32(read)
+
+    def go_on(self, carry: Carry, frames: int) -> tuple[Carry, Array]:
+        """The next `frames` predictions [B,frames,H,W,C] and the state after them.
+
+        Sides that were padded are not cropped.
+        """
+
+        def body(self, carry, _):
+            state, x, t = carry
+            state, y, _ = self.advance(state, x, t, False)
+            y = y.astype(jnp.float32)
+            return (state, y, t + 1), y
+
+        carry, y = _over_frames(body, length=frames)(self, carry, None)
+        return carry, from_patches(jnp.moveaxis(y, 0, 1), self.patch)
+
     def _scan(self, video: Array, keep: Array, train: bool) -> tuple[Array, dict]:
         """Runs `advance` over video [B,L,h,w,c], shown where keep [B,L] is true."""
         steps = video.shape[1]
@@ -156,12 +197,7 @@ class Rollout(nn.Module):
             return video, {}
         if self.remat:
             body = nn.remat(body, prevent_cse=False)
-        scan = nn.scan(
-            body,
-            variable_broadcast="params",
-            split_rngs={"params": False, "dropout": True},
-        )
-        _, (y, extras) = scan(self, start, inputs)
+        _, (y, extras) = _over_frames(body)(self, start, inputs)
         return jnp.moveaxis(y, 0, 1), extras
 
     def _check(self, x, frames, target, shown) -> None:
@@ -187,6 +223,12 @@ class Rollout(nn.Module):
                 f"{name}: got target of shape {target.shape} for input {x.shape}; this "
                 "model feeds its predictions back, so frames must be of one shape"
             )
+
+
+def _over_frames(body, **options):
+    """A scan over the frames; `body` takes the module, the carry and the inputs."""
+    split = {"params": False, "dropout": True}
+    return nn.scan(body, variable_broadcast="params", split_rngs=split, **options)
 
 
 class Sampled(Rollout):
