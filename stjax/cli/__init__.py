@@ -23,6 +23,8 @@ COMMANDS = {
     "evaluate": ("stjax.cli.running:evaluate", "measure a trained model on a split"),
     "predict": ("stjax.cli.predicting:predict", "predict the next frames of a clip"),
     "report": ("stjax.cli.reporting:report", "write a run as one HTML page"),
+    "export": ("stjax.cli.exporting:export", "write a model as files for others"),
+    "convert": ("stjax.cli.exporting:convert", "take a PyTorch checkpoint over"),
     "compile": ("stjax.cli.compiling:compile", "ask whether and how it runs on a TPU"),
     "search fit": ("stjax.cli.searching:fit", "train a template of strategies"),
     "search rank": ("stjax.cli.searching:rank", "score strategies with its weights"),

@@ -35,12 +35,17 @@ def datasets(name: str = "", /) -> None:
     print("\nstjax datasets NAME tells the fields of one.")
 
 
-def models(name: str = "", /) -> None:
+def models(name: str = "", /, *, zoo: bool = False) -> None:
     """Lists the models, or the fields and configs of one.
 
     Args:
       name: a model; its configs are shown with their parameter counts.
+      zoo: list the trained models that ship, which stjax.load takes by name; or, with
+        a name, show the card of one.
     """
+    if zoo:
+        _zoo(name)
+        return
     from stjax.models import registry
 
     if name:
@@ -68,6 +73,19 @@ def models(name: str = "", /) -> None:
         text = f" [{', '.join(also)}]" if also else ""
         _line(name, _first_line(module, cls) + text)
     print("\nstjax models NAME tells fields, configs and parameter counts of one.")
+
+
+def _zoo(name: str) -> None:
+    from stjax import zoo
+
+    if name:
+        print(
+            (zoo.folder(name) / "README.md").read_text().split("---\n", 2)[-1].strip()
+        )
+        return
+    for name in zoo.names():
+        _line(name, zoo.title(name))
+    print("\nstjax models NAME --zoo shows the card of one; stjax.load(NAME) loads it.")
 
 
 def _line(name: str, text: str) -> None:

@@ -12,7 +12,7 @@ from jax import export
 
 from stjax.data.base import LabelSpec, spec_from_dict
 from stjax.errors import UserError
-from stjax.export.program import FORMAT, checksum, nested
+from stjax.export.program import FORMAT, checksum, need_flatbuffers, nested
 from stjax.prediction import Predictor
 from stjax.recognition import Recogniser
 
@@ -45,6 +45,7 @@ def read_program(path: str | epath.Path) -> Predictor | Recogniser:
       UserError: the file is damaged, of a newer stjax, not for this kind of device, or
         beyond what this version of JAX can read.
     """
+    need_flatbuffers()
     path = epath.Path(path)
     metadata, arrays = _read(path)
     _check(path, metadata, arrays)

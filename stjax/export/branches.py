@@ -6,19 +6,20 @@ import jax
 from jax.extend import core
 
 
-def for_platform(function: Callable, platform: str) -> Callable:
+def for_platform(function: Callable, platform: str, *shapes) -> Callable:
     """`function` with every `jax.lax.platform_dependent` decided.
 
     What does not matter to a forward pass goes too: `jax.jit`, `jax.checkpoint` and
     functions with a gradient of their own become what they compute.
 
     Args:
-      function: of arrays.
+      function: of arrays; it is traced here and now.
       platform: such as "cuda".
+      *shapes: of its arguments (`jax.ShapeDtypeStruct`).
     """
+    closed, shape = jax.make_jaxpr(function, return_shape=True)(*shapes)
 
     def decided(*args):
-        closed, shape = jax.make_jaxpr(function, return_shape=True)(*args)
         outputs = _run(closed.jaxpr, closed.consts, jax.tree.leaves(args), platform)
         return jax.tree.unflatten(jax.tree.structure(shape), outputs)
 
@@ -38,16 +39,27 @@ def _run(jaxpr, consts, args, platform: str) -> list:
             continue
         inner, skipped = _inside(eqn, platform)
         if inner is None:
-            inputs = [read(a) for a in eqn.invars]
-            subfuns, params = eqn.primitive.get_bind_params(eqn.params)
-            outputs = eqn.primitive.bind(*subfuns, *inputs, **params)
-            outputs = outputs if eqn.primitive.multiple_results else [outputs]
+            outputs = _bind(eqn, [read(a) for a in eqn.invars], platform)
         else:
             inputs = [read(a) for a in eqn.invars[skipped:]]
             consts = getattr(inner, "consts", ())
             outputs = _run(getattr(inner, "jaxpr", inner), consts, inputs, platform)
         values |= zip(eqn.outvars, outputs, strict=True)
     return [read(a) for a in jaxpr.outvars]
+
+
+def _bind(eqn, inputs: list, platform: str) -> list:
+    """One operation; the body of a loop is decided too."""
+    params = dict(eqn.params)
+    for name, value in params.items():
+        if isinstance(value, core.ClosedJaxpr):
+            shapes = value.in_avals
+            body = for_platform(core.jaxpr_as_fun(value), platform, *shapes)
+            params[name] = jax.make_jaxpr(body)(*shapes)
+    bound = eqn.primitive.get_bind_params(params)
+    functions, params = bound if isinstance(bound, tuple) else ((), bound)
+    outputs = eqn.primitive.bind(*functions, *inputs, **params)
+    return outputs if eqn.primitive.multiple_results else [outputs]
 
 
 def _inside(eqn, platform: str):

@@ -6,6 +6,7 @@ of pictures) and the weights. docs/export.md shows the few lines that call it.
 """
 
 import hashlib
+import importlib.util
 import json
 from collections.abc import Callable, Sequence
 
@@ -51,6 +52,7 @@ def to_program(
     Raises:
       UserError: unknown platform, or the model needs a batch of known size.
     """
+    need_flatbuffers()
     function = loaded(model)
     path = epath.Path(path)
     if path.suffix != ".npz":
@@ -140,6 +142,12 @@ def describe(function: Function) -> dict:
 def nested(weights: dict) -> dict:
     """Variables of a model from its flat weights."""
     return flax.traverse_util.unflatten_dict(weights, sep=".")
+
+
+def need_flatbuffers() -> None:
+    """Raises a `UserError` where the format of programs cannot be used."""
+    if not importlib.util.find_spec("flatbuffers"):
+        raise UserError("programs need flatbuffers: pip install 'stjax[export]'")
 
 
 def checksum(arrays: dict[str, np.ndarray]) -> str:
