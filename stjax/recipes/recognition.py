@@ -5,6 +5,7 @@ import functools
 from ml_collections import ConfigDict
 
 from stjax import recipes
+from stjax.models.registry import create_model
 
 # Data set -> list format and number of classes. The lists are found in data.path under
 # their usual names.
@@ -18,12 +19,21 @@ DATASETS = {
     "charades": ("charades", 157),
 }
 
-# Fields of `model` in a miniature, where the model has them.
-_SMALL = {"width": 4, "window": 1}
-_SMALL_UNIFORMER = {
-    "depth": (1, 1, 2, 1),
-    "embed_dim": (8, 16, 32, 64),
-    "head_dim": 16,
+# Fields of `model` in a miniature, by the begin of its name.
+_SMALL = {
+    "": {"width": 4, "window": 1},
+    "uniformer": {
+        "depth": (1, 1, 2, 1),
+        "embed_dim": (8, 16, 32, 64),
+        "head_dim": 16,
+    },
+    "densenet": {"width": 8, "growth": 4, "blocks": (1, 1, 1, 1)},
+    "fusion_resn": {"width": 8, "blocks": (1, 1, 1, 1), "groups": 2, "group_width": 32},
+    "fusion_mobilenet": {
+        "width": 8,
+        "stages": ((1, 8, 1, 2), (6, 8, 1, 2), (6, 8, 2, 1), (6, 16, 1, 2)),
+        "last": 16,
+    },
 }
 MINIATURE_CLASSES = 2
 
@@ -107,8 +117,14 @@ def training(config: ConfigDict, batch: int, **optim: object) -> None:
 
 def shrink(config: ConfigDict) -> None:
     """Turns a config into a miniature: batch 2, 32-pixel frames, few widths."""
-    uniformer = config.model.name.startswith("uniformer")
-    config.model.update(_SMALL_UNIFORMER if uniformer else _SMALL)
+    name = config.model.name
+    config.model.update(_SMALL[max(filter(name.startswith, _SMALL), key=len)])
+    units = config.model.get("units", "")
+    if not isinstance(units, str):  # one a slot
+        slots = create_model(**{**config.model.to_dict(), "units": "all"}).slots
+        config.model.units = tuple(units[: len(slots)])
+    if config.search.warmup:
+        config.search.warmup = ("train.steps=1",)
     frames = 8 * config.model.get("temporal_groups", 1)
     config.data.update(
         t_in=frames,

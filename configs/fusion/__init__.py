@@ -1,0 +1,1 @@
+"""Fusion search: configs of the published networks."""
