@@ -4,6 +4,8 @@ Commands run as written, in a scratch folder, with two changes: a config is repl
 its miniature, and what the text calls your own data is a small file made here.
 """
 
+import contextlib
+import io
 import os
 import re
 import shlex
@@ -13,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from stjax import cli
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -53,17 +57,30 @@ def _small(argument):
 
 
 def run(command, folder):
-    argv = shlex.split(command)
+    argv = [_small(a) for a in shlex.split(command)]
     if argv[0] == "stjax":
-        argv = [sys.executable, "-m", "stjax.cli", *argv[1:]]
-    elif argv[0] == "python":
+        return _here(argv, folder)
+    if argv[0] == "python":
         argv[0] = sys.executable
-    argv = [_small(a) for a in argv]
     if "stjax.data.motion_files" in argv:
         argv += ["--train=8", "--validation=4", "--test=4"]
     return subprocess.run(
         argv, cwd=folder, capture_output=True, text=True, env=os.environ, timeout=300
     )
+
+
+def _here(argv, folder):
+    """A command in this process; test_cli.py has some in a process of their own."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.chdir(folder),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as end,
+    ):
+        cli.main(argv)
+    status = end.value.code
+    return subprocess.CompletedProcess(argv, status, out.getvalue(), err.getvalue())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
