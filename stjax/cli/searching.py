@@ -18,7 +18,7 @@ def fit(*, config: Config, workdir: str, profile: bool = False) -> int:
       workdir: folder for everything that the run writes; may be gs://.
       profile: also write a trace of steps 11 to 14 for xprof to WORKDIR/profile.
     """
-    from stjax.search.fit import fit
+    from stjax.search.fitting import fit
 
     if not fit(config, workdir, profile):
         print(f"stopped before the end; the same command goes on with {workdir}")

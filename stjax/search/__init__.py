@@ -9,7 +9,7 @@ import importlib
 
 # Public name -> where it lives; imported on first use, see stjax/__init__.py.
 _LAZY = {
-    "fit": "fit:fit",
+    "fit": "fitting:fit",
     "rank": "ranking:rank",
     "show": "showing:show",
     "export": "exporting:export",

@@ -10,7 +10,7 @@ from etils import epath
 
 from stjax.errors import UserError, unknown
 from stjax.evaluation import usable_devices
-from stjax.search.fit import WARMUP
+from stjax.search.fitting import WARMUP
 from stjax.search.fuse import fuse as fold
 from stjax.search.posterior import Posterior
 from stjax.search.ranking import read_ranking, search_folder, search_run

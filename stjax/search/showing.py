@@ -8,7 +8,7 @@ from etils import epath
 from stjax import media
 from stjax.errors import UserError
 from stjax.search.exporting import find_strategy
-from stjax.search.fit import trajectory
+from stjax.search.fitting import trajectory
 from stjax.search.posterior import KINDS, Posterior
 from stjax.search.ranking import read_ranking, search_folder, search_run
 from stjax.search.space import Space, create_space

@@ -1,7 +1,6 @@
 """Is the ranking true? Strategies trained alone, against what the template said."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -74,11 +73,11 @@ def fidelity(
         ):
             return {}
         rows.append(_compared(row, place, space, ranking, split))
-    report = _report(rows, ranking, init, split)
+    report = json.loads(to_json(_report(rows, ranking, init, split)))  # NaN is None
     if jax.process_index() == 0:
         write_whole(folder / "fidelity.json", to_json(report, indent=1))
         write_whole(folder / "fidelity.md", markdown(report))
-    return json.loads(to_json(report))
+    return report
 
 
 def _chosen(run, space: Space, ranking: dict, count: int, strategies) -> list[dict]:
@@ -178,8 +177,10 @@ def markdown(report: Mapping) -> str:
 
     def told(name: str) -> str:
         value, (low, high) = report[name]["value"], report[name]["interval"]
-        if value is None or not math.isfinite(value):
+        if value is None:
             return "not defined"
+        if None in (low, high):
+            return f"{value:.2f}"
         return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
     metric, rows = report["metric"], report["rows"]
