@@ -1,6 +1,7 @@
 """What a trained template believes about its strategies."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 
@@ -14,7 +15,7 @@ from stjax.search.drawing import Limit, draw
 from stjax.search.template import Template, gate_name, uses_of
 
 KINDS = ("sampling", "eq7")
-_MOVED = 0.05  # mean total variation from the start, from which gates count as moved
+_MOVED = 0.1  # mean total variation from the start, from which gates count as moved
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +153,7 @@ class Posterior:
         Returns:
           ``slots`` {slot: total variation between the probabilities of its units
           before and after}, their ``mean`` and ``max``, ``entropy`` and
-          ``entropy_init`` in nats, and ``moved``: whether the mean is 0.05 or more.
+          ``entropy_init`` in nats, and ``moved``: whether the mean is 0.1 or more.
           Where it is not, marginals say what the gates began with.
         """
         start = self.start()
@@ -239,10 +240,17 @@ class Posterior:
             "moved_from_init": self.moved_from_init(),
         }
 
+    @functools.cached_property
+    def _logs(self) -> dict[str, np.ndarray]:
+        found = {}
+        for slot in self.slots:
+            logits, uses = self.logits[slot.name], uses_of(slot)
+            log_p = gates.unit_log_probs(self.gate, logits, uses)
+            found[slot.name] = np.asarray(log_p, np.float64)
+        return found
+
     def _log_units(self, slot: Slot) -> np.ndarray:
-        logits = self.logits[slot.name]
-        found = gates.unit_log_probs(self.gate, logits, uses_of(slot))
-        return np.asarray(found, np.float64)
+        return self._logs[slot.name]
 
     def _units(self, slot: Slot) -> np.ndarray:
         return np.exp(self._log_units(slot))
