@@ -16,6 +16,7 @@ from stjax.data.labelled import Views
 from stjax.data.lists.item import Item
 from stjax.errors import UserError
 from stjax.evaluation.recognition import aggregate
+from stjax.sliding import Timeline, slide
 from stjax.tasks import normalise
 from stjax.trained import Trained, one_late
 from stjax.training.workdir import Run
@@ -121,6 +122,16 @@ class Recogniser(Trained):
             )
         views, _ = self.views.take(footage, np.random.default_rng(0))
         return self.of_views(views)
+
+    def slide(
+        self,
+        path: str | Path,
+        window: float | None = None,
+        stride: float | None = None,
+        batch: int | None = None,
+    ) -> Timeline:
+        """What a long video shows, and when: see `stjax.sliding.slide`."""
+        return slide(self, path, window=window, stride=stride, batch=batch)
 
     def logits(self, x, batch: int | None = None) -> np.ndarray:
         """As `__call__`, before the softmax: float32 [B, K]."""

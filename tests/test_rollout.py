@@ -29,13 +29,13 @@ MODELS = {
 def variables_of(model, shape):
     """Random numbers of the right shapes; `init` takes long to compile."""
     rng = np.random.default_rng(0)
+
+    def fill(s):  # norms have one axis: positive there
+        values = rng.normal(0.1, 0.3, s.shape).astype(s.dtype)
+        return values if s.ndim > 1 else np.square(values)
+
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *shape)))
-    return jax.tree.map(
-        lambda s: (
-            rng.normal(0.1, 0.3, s.shape).astype(s.dtype) ** (1 if s.ndim > 1 else 2)
-        ),
-        dict(shapes),
-    )
+    return jax.tree.map(fill, dict(shapes))
 
 
 def make(name, spec=SPEC, **fields):

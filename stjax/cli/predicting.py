@@ -6,7 +6,10 @@ import numpy as np
 from etils import epath
 
 from stjax import gridfiles, media
+from stjax.cli.running import checkpoint_step
 from stjax.errors import UserError
+
+_SHOWN = 20  # stretches of a long video that are printed
 
 
 def predict(
@@ -15,14 +18,20 @@ def predict(
     input: str,
     output: str | None = None,
     frames: int | None = None,
-    step: int | None = None,
+    step: str = "best",
     variable: str | None = None,
     top: int = 5,
+    sliding: bool = False,
+    window: float | None = None,
+    stride: float | None = None,
+    batch: int | None = None,
+    dtype: str | None = None,
 ) -> None:
     """Predicts the next frames of a clip; or, of a recogniser, what the clip shows.
 
     A recogniser prints the most probable classes of a video or a folder of frames,
-    seen as the test videos of its training were.
+    seen as the test videos of its training were; with --sliding those of every part of
+    a long video, and writes timeline.png, timeline.csv and timeline.json.
 
     Of a NetCDF or Zarr file the last frames are the model's input, and the forecast is
     written as prediction.nc or .zarr, with coordinates, lead_time and units. Of any
@@ -31,51 +40,55 @@ def predict(
     picture prediction.png.
 
     Args:
-      workdir: the folder of a training.
+      workdir: the folder of a training, or any other model that stjax.load takes: an
+        exported one, hf://org/name, a name of the zoo.
       input: the clip: .nc, .zarr, .npy or .npz [T, H, W, C] or [T, H, W], .gif or a
         video (which is cropped and resized to the frames that the model was trained
         on).
-      output: folder for the results (default: WORKDIR/pictures/NAME of the clip); of a
-        recogniser a .json for all probabilities (default: none).
-      frames: how many to predict (default: as in training).
-      step: the checkpoint (default: the best).
+      output: folder for the results (default: WORKDIR/pictures/NAME of the clip, or
+        NAME where the model is no workdir); of a recogniser without --sliding a .json
+        for all probabilities (default: none).
+      frames: how many to predict (default: as in training), any number.
+      step: the checkpoint of a workdir: best (the default), last or a number.
       variable: of a NetCDF or Zarr file that has other names than the training data:
         one, or several with commas between.
-      top: how many classes to print.
+      top: how many classes to print, and to draw with --sliding.
+      sliding: recognise every window of a long video.
+      window: seconds (frames of a folder of images); default: as long as the clips of
+        the training.
+      stride: from one window to the next, likewise; default: half a window.
+      batch: windows recognised at once.
+      dtype: of the computation, float32 or bfloat16 (default: as in training).
     """
-    from stjax.data.base import LabelSpec
     from stjax.loading import load
-    from stjax.training.workdir import description
+    from stjax.recognition import Recogniser
 
-    if isinstance(description(workdir)[1], LabelSpec):
-        _recognise(workdir, input, output, step, top)
-        return
-
-    if gridfiles.is_grid(input):
-        _predict_grid(workdir, input, output, frames, step, variable)
-        return
-    media.check_readable(input)  # Before the seconds that loading a model takes.
-    predictor = load(workdir, step)
-    t_in, t_out = predictor.spec.t_in, frames or predictor.spec.t_out
-    values = _read(input, predictor, t_in + t_out)
-    if values.shape[1] < t_in:
-        raise UserError(
-            f"{input}: has {values.shape[1]} frames, the model needs {t_in} as input"
-        )
-    past, future = values[:, :t_in], values[:, t_in : t_in + t_out]
-    prediction = predictor(past, frames)
-    future = future[..., predictor.spec.target_index]
-    _write(predictor, past, prediction, future, output or _default(workdir, input))
+    _check(input, sliding, window, stride, top)
+    model = load(workdir, None if step == "best" else checkpoint_step(step))
+    model = model.astype(dtype) if dtype else model
+    if sliding and not isinstance(model, Recogniser):
+        raise UserError("--sliding is for recognisers; this model predicts frames")
+    if sliding:
+        _slide(model, workdir, input, output, top, window, stride, batch)
+    elif isinstance(model, Recogniser):
+        _recognise(model, input, output, top)
+    elif gridfiles.is_grid(input):
+        _predict_grid(model, workdir, input, output, frames, variable)
+    else:
+        _predict_clip(model, workdir, input, output, frames)
 
 
-def _recognise(workdir, input, output, step, top) -> None:
-    from stjax.loading import load
-
-    if not epath.Path(input).exists():
-        raise UserError(f"there is no video {input!r}; check the path")
+def _check(input, sliding, window, stride, top) -> None:
+    """What can be said before the seconds that loading a model takes."""
+    if not gridfiles.is_grid(input) and not epath.Path(input).exists():
+        raise UserError(f"{input}: no such file; check the path")
     if top < 1:
         raise UserError(f"--top={top}; it has to be at least 1")
-    recogniser = load(workdir, step)
+    if not sliding and (window, stride) != (None, None):
+        raise UserError("--window and --stride go with --sliding; add it")
+
+
+def _recognise(recogniser, input, output, top) -> None:
     found = recogniser.video(input)
     best = recogniser.top_k(found, top)
     width = max(len(name) for name, _ in best)
@@ -88,13 +101,29 @@ def _recognise(workdir, input, output, step, top) -> None:
         print(f"wrote {output}: the probabilities of all {len(found)} classes")
 
 
-def _predict_grid(workdir, input, output, frames, step, variable) -> None:
-    from stjax.loading import load
-    from stjax.training.workdir import description
+def _slide(recogniser, workdir, input, output, top, window, stride, batch) -> None:
+    from stjax import viz
 
-    data = description(workdir)[0].data
+    found = recogniser.slide(input, window, stride, batch)
+    print(f"{recogniser.source}: {input}, {len(found.times)} windows")
+    unit = "s" if found.unit == "s" else " frames"
+    segments = found.segments()
+    for begin, end, name, probability in segments[:_SHOWN]:
+        print(f"  {begin:8.2f} to {end:8.2f}{unit}  {name}  {probability:.1%}")
+    if len(segments) > _SHOWN:
+        print(f"  and {len(segments) - _SHOWN} more in timeline.json")
+    folder = epath.Path(output or _default(workdir, input))
+    folder.mkdir(parents=True, exist_ok=True)
+    media.write_png(folder / "timeline.png", viz.timeline(found, top))
+    (folder / "timeline.csv").write_text(found.to_csv())
+    (folder / "timeline.json").write_text(json.dumps(found.to_dict()))
+    print(f"wrote {folder / 'timeline.png'}, timeline.csv and timeline.json")
+
+
+def _predict_grid(predictor, workdir, input, output, frames, variable) -> None:
+    data = predictor.run.config.data if predictor.run else {}
     target = gridfiles.predict_grid(
-        load(workdir, step),
+        predictor,
         input,
         output or _default(workdir, input),
         variables=variable.split(",") if variable else None,
@@ -102,6 +131,20 @@ def _predict_grid(workdir, input, output, frames, step, variable) -> None:
         step=data.get("frame_step") or data.get("hours") or 1,
     )
     print(f"wrote {target}: what follows the last frame of {input}")
+
+
+def _predict_clip(predictor, workdir, input, output, frames) -> None:
+    media.check_readable(input)
+    t_in, t_out = predictor.spec.t_in, frames or predictor.spec.t_out
+    values = _read(input, predictor, t_in + t_out)
+    if values.shape[1] < t_in:
+        raise UserError(
+            f"{input}: has {values.shape[1]} frames, the model needs {t_in} as input"
+        )
+    past, future = values[:, :t_in], values[:, t_in : t_in + t_out]
+    prediction = predictor(past, frames)
+    future = future[..., predictor.spec.target_index]
+    _write(predictor, past, prediction, future, output or _default(workdir, input))
 
 
 def _read(input: str, predictor, frames: int) -> np.ndarray:
@@ -133,7 +176,10 @@ def _five_axes(values: np.ndarray, channels: int) -> np.ndarray:
 
 
 def _default(workdir: str, input: str) -> str:
-    return str(epath.Path(workdir) / "pictures" / epath.Path(input).stem)
+    """Where results go: into a workdir, or else beside the user."""
+    name = epath.Path(input).stem
+    own = (epath.Path(workdir) / "checkpoints").exists()
+    return str(epath.Path(workdir) / "pictures" / name) if own else name
 
 
 def _write(predictor, past, prediction, future, output: str) -> None:

@@ -107,20 +107,20 @@ class VideoFootage:
 
     def frames(self, wanted: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
         """See `Footage`."""
-        rest = sorted(set(wanted))
+        rest, at = sorted(set(wanted)), 0
         # Of all frames: each frame's own converter would be set up anew.
         convert = VideoReformatter()
         try:
-            while rest:
-                for k, frame in decode(self._video, rest[0]):
-                    if k == rest[0]:
+            while at < len(rest):
+                for k, frame in decode(self._video, rest[at]):
+                    if k == rest[at]:
                         rgb = convert.reformat(frame, format="rgb24")
                         yield k, rgb.to_ndarray()
-                        rest = rest[1:]
-                        if not rest or self._seeks(k, rest[0]):
+                        at += 1
+                        if at == len(rest) or self._seeks(k, rest[at]):
                             break
                 else:
-                    raise OSError(f"frame {rest[0]} of {self.length} is damaged")
+                    raise OSError(f"frame {rest[at]} of {self.length} is damaged")
         except (OSError, ValueError, av.FFmpegError) as error:
             if isinstance(error, UserError):  # of who uses the frame
                 raise

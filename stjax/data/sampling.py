@@ -127,8 +127,8 @@ class Sampling:
             fps = SLOWFAST_FPS
         return self.step * rate / fps if fps and rate else self.step
 
-    def _stretch(self, rate: float | None) -> float:
-        """Length of a dense clip."""
+    def stretch(self, rate: float | None) -> float:
+        """Length of a dense clip in frames of a video of ``rate`` a second."""
         step = self._step(rate)
         if self.name == "strided":
             return math.floor((self.frames - 1) * step) + 1
@@ -146,7 +146,7 @@ class Sampling:
         """
         if self.name in ("uniform", "slowfast_uniform"):
             return uniform_train(length, self.frames, rng)
-        clip = self._stretch(rate)
+        clip = self.stretch(rate)
         if self.name == "strided":
             # A video that is too short may be padded at both ends.
             low, high = sorted((0, length - clip))
@@ -166,7 +166,7 @@ class Sampling:
             return uniform_test(length, n, view, views)
         if self.name == "slowfast_uniform":
             return uniform_middle(length, n)
-        clip = self._stretch(rate)
+        clip = self.stretch(rate)
         room = max(length - clip, 0)
         if self.name == "dense":
             return spread(offset_start(room, view, views), clip, n, length)

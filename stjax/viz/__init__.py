@@ -6,6 +6,7 @@ from stjax.viz.curves import frame_curves, training_curves
 from stjax.viz.heat import draw_attention
 from stjax.viz.look import colour
 from stjax.viz.matrix import confusion
+from stjax.viz.timeline import timeline
 
 __all__ = [
     "Gate",
@@ -21,5 +22,6 @@ __all__ = [
     "save_gif",
     "save_mp4",
     "strip",
+    "timeline",
     "training_curves",
 ]
