@@ -1,5 +1,6 @@
 """A strategy as an ordinary model: a workdir of its own."""
 
+import json
 from collections.abc import Mapping, Sequence
 
 import flax
@@ -10,7 +11,7 @@ from etils import epath
 
 from stjax.errors import UserError, unknown
 from stjax.evaluation import usable_devices
-from stjax.search.fitting import WARMUP
+from stjax.search.fitting import WARMUP, finished
 from stjax.search.fuse import fuse as fold
 from stjax.search.posterior import Posterior
 from stjax.search.ranking import read_ranking, search_folder, search_run
@@ -86,7 +87,7 @@ def export(
         model, variables = fold(model, variables)
         units = tuple(model.units)
         config = strategy_config(run, units)
-    _write(output, config, variables, run.step)
+    write_run(output, config, variables, run.step)
     write_strategy(output / "strategy.json", space, before)
     about = {
         "template": str(run.workdir),
@@ -146,6 +147,9 @@ def retrain(
             (config[section] if section else config)[name] = value
             if field == "train.epochs":
                 config.train.steps = None
+    config.lock()
+    if finished(output, config):
+        return json.loads((output / "results.json").read_text())
     return train(config, output)
 
 
@@ -196,7 +200,7 @@ def used_variables(model, variables: dict, run: Run, config) -> dict:
     return flax.traverse_util.unflatten_dict(found)
 
 
-def _write(output: epath.Path, config, variables: dict, step: int) -> None:
+def write_run(output: epath.Path, config, variables: dict, step: int) -> None:
     """A workdir with one checkpoint, as a training leaves it."""
     setup = prepare(config)
     describe(output, config, setup.spec)

@@ -51,7 +51,7 @@ def fit(
     if config.search.warmup:
         before = epath.Path(workdir) / WARMUP
         first = warmup_config(config)
-        if not _finished(before, first) and not train(first, before):
+        if not finished(before, first) and not train(first, before):
             return {}
         config = config.copy_and_resolve_references()
         with config.unlocked():
@@ -110,7 +110,7 @@ def trajectory(
     return np.array([row["step"] for row in rows]), found
 
 
-def _finished(workdir: epath.Path, config: ml_collections.ConfigDict) -> bool:
+def finished(workdir: epath.Path, config: ml_collections.ConfigDict) -> bool:
     """Whether this run is there from its begin to its end.
 
     Raises:

@@ -8,6 +8,7 @@ from stjax.errors import UserError
 from stjax.viz.plot import COLOURS, bare, figure, pixels
 
 _UNITS = {"macs": ("GMAC of a clip", 1e9), "params": ("million parameters", 1e6)}
+_KINDS = {"sampled": COLOURS[0], "uniform": COLOURS[7], "named": COLOURS[3]}
 _SMALL = {"macs": ("MMAC of a clip", 1e6), "params": ("thousand parameters", 1e3)}
 
 
@@ -31,13 +32,13 @@ def pareto(ranking: Mapping) -> np.ndarray:
     label, unit = _scale(cost, [row[cost] for row in rows])
     drawn = figure(6.4, 4.2)
     axes = drawn.add_subplot()
-    for i, kind in enumerate(dict.fromkeys(_kind(row) for row in rows)):
+    for kind in sorted({_kind(row) for row in rows}):
         some = [row for row in rows if _kind(row) == kind]
         axes.plot(
             [row[cost] / unit for row in some],
             [row["metrics"][metric] for row in some],
             "o",
-            color=COLOURS[(0, 7, 3, 5)[i % 4]],
+            color=_KINDS[kind],
             ms=4,
             alpha=0.65,
             mec="none",
@@ -153,6 +154,7 @@ def _found(report: Mapping) -> str:
     for name, sign in (("spearman", "Spearman"), ("kendall", "Kendall tau-b")):
         found = report[name]
         if found["value"] is not None:
-            low, high = (np.nan if v is None else v for v in found["interval"])
-            parts.append(f"{sign} {found['value']:.2f} [{low:.2f}, {high:.2f}]")
+            low, high = found["interval"]
+            around = "" if None in (low, high) else f" [{low:.2f}, {high:.2f}]"
+            parts.append(f"{sign} {found['value']:.2f}{around}")
     return "\n".join([f"{len(report['rows'])} strategies", *parts])
