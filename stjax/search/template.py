@@ -65,6 +65,8 @@ class Template(nn.Module):
         for name in _FORWARDED:  # absent here where it is absent there
             if hasattr(self.model, name):
                 object.__setattr__(self, name, getattr(self.model, name))
+        if not hasattr(self.model, "features"):
+            object.__setattr__(self, "features", None)
         super().__post_init__()
 
     def setup(self):
@@ -164,6 +166,7 @@ class Template(nn.Module):
           ``gates/entropy`` in nats, ``gates/moved``, the mean total variation from
           the start, and the probability of every unit, ``gates/SLOT/UNIT``.
         """
+        logits = jax.device_get(logits)
         found, moved, entropy = {}, [], []
         start = self.initial_logits()
         for slot in self.slots:

@@ -99,7 +99,7 @@ def train(
                         saved["error"] = error_of(setup.metrics, found)
                         _report(writer, setup, step, meter.loss, found)
                         if isinstance(setup.model, Template):
-                            told = setup.model.told(state.params["gates"])
+                            told = setup.model.told(state.variables["params"]["gates"])
                             writer.scalars(step, told)
                     with goodput.phase("checkpoint"):
                         writer.scalars(step, goodput.scalars())

@@ -77,7 +77,7 @@ def test_the_models_variables_and_gates(clips, variables):
     assert not hasattr(wrapped, "uses_target")
     predictor = Template(Ahead(), n_train=N)
     found = predictor.init(jax.random.key(0), clips, frames=3)
-    assert not hasattr(predictor, "num_classes")
+    assert not hasattr(predictor, "num_classes") and predictor.features is None
     assert predictor.apply(found, clips, frames=3).shape == (8, 3, 2, 2, 1)
     assert trained(predictor, found, clips, frames=2)[0].shape == (8, 2, 2, 2, 1)
 

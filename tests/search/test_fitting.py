@@ -9,7 +9,7 @@ import pytest
 import stjax
 from stjax.config import base_config
 from stjax.errors import UserError
-from stjax.search.fit import fit, trajectory, warmup_config
+from stjax.search.fitting import fit, trajectory, warmup_config
 from stjax.search.posterior import Posterior
 from stjax.search.template import Template
 from stjax.training.workdir import load_run
