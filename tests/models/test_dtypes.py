@@ -36,6 +36,13 @@ FIELDS = {
     "i3d_r50": _RESNET | {"non_local": 1},
     "uniformer_s": _UNIFORMER,
     "uniformer_mixed": _UNIFORMER,
+    "densenet121_3d": {"width": 8, "growth": 4, "blocks": (1, 1)},
+    "fusion_resnet50": {"width": 8, "blocks": (1, 1)},
+    "fusion_mobilenetv2": {
+        "width": 8,
+        "stages": ((1, 8, 1, 2), (6, 8, 1, 1)),
+        "last": 16,
+    },
 }
 
 
@@ -63,12 +70,16 @@ ALLOWED = {
     "i3d_r50": r"head/projection$",
     "uniformer_s": r"/head$",
     "uniformer_mixed": r"/head$",
+    "densenet121_3d": r"/classifier$",
+    "fusion_resnet50": r"/fc$",
+    "fusion_mobilenetv2": r"/classifier$",
     "mau": r"cell_list_\d/kbhwc,bhwc->kb$",
     "e3dlstm": r"cell_list_\d/bq(c,blkc->bqlk|lk,blkc->bqc)$",
     "phydnet": r"PhyDNet.finish/ia,jb,...ab->...ij$",
 }
 # The same classes with other numbers, or with a backbone that is here.
 SAME = {"c2d_r101", "i3d_r101", "uniformer_b", "linear_probe", "attentive_probe"}
+SAME |= {"fusion_resnext50", "fusion_resnext101"}
 
 
 def test_all_models_are_here():
