@@ -1,12 +1,17 @@
 """A function as one platform runs it, without the branches for others."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 from jax.extend import core
 
 
-def for_platform(function: Callable, platform: str, *shapes) -> Callable:
+Replace = Mapping[str, Callable]
+
+
+def for_platform(
+    function: Callable, platform: str, *shapes, replace: Replace | None = None
+) -> Callable:
     """`function` with every `jax.lax.platform_dependent` decided.
 
     What does not matter to a forward pass goes too: `jax.jit`, `jax.checkpoint` and
@@ -16,17 +21,20 @@ def for_platform(function: Callable, platform: str, *shapes) -> Callable:
       function: of arrays; it is traced here and now.
       platform: such as "cuda".
       *shapes: of its arguments (`jax.ShapeDtypeStruct`).
+      replace: name of an operation -> what computes it, of its inputs (by position)
+        and parameters (by name).
     """
     closed, shape = jax.make_jaxpr(function, return_shape=True)(*shapes)
 
     def decided(*args):
-        outputs = _run(closed.jaxpr, closed.consts, jax.tree.leaves(args), platform)
+        leaves = jax.tree.leaves(args)
+        outputs = _run(closed.jaxpr, closed.consts, leaves, platform, replace or {})
         return jax.tree.unflatten(jax.tree.structure(shape), outputs)
 
     return decided
 
 
-def _run(jaxpr, consts, args, platform: str) -> list:
+def _run(jaxpr, consts, args, platform: str, replace: Replace) -> list:
     """Interprets a jaxpr; traced by whoever calls it."""
     values = dict(zip(jaxpr.constvars, consts, strict=True))
     values |= zip(jaxpr.invars, args, strict=True)
@@ -39,22 +47,27 @@ def _run(jaxpr, consts, args, platform: str) -> list:
             continue
         inner, skipped = _inside(eqn, platform)
         if inner is None:
-            outputs = _bind(eqn, [read(a) for a in eqn.invars], platform)
+            outputs = _bind(eqn, [read(a) for a in eqn.invars], platform, replace)
         else:
             inputs = [read(a) for a in eqn.invars[skipped:]]
             consts = getattr(inner, "consts", ())
-            outputs = _run(getattr(inner, "jaxpr", inner), consts, inputs, platform)
+            inner = getattr(inner, "jaxpr", inner)
+            outputs = _run(inner, consts, inputs, platform, replace)
         values |= zip(eqn.outvars, outputs, strict=True)
     return [read(a) for a in jaxpr.outvars]
 
 
-def _bind(eqn, inputs: list, platform: str) -> list:
+def _bind(eqn, inputs: list, platform: str, replace: Replace) -> list:
     """One operation; the body of a loop is decided too."""
     params = dict(eqn.params)
+    if eqn.primitive.name in replace:
+        return [replace[eqn.primitive.name](*inputs, **params)]
     for name, value in params.items():
         if isinstance(value, core.ClosedJaxpr):
             shapes = value.in_avals
-            body = for_platform(core.jaxpr_as_fun(value), platform, *shapes)
+            body = for_platform(
+                core.jaxpr_as_fun(value), platform, *shapes, replace=replace
+            )
             params[name] = jax.make_jaxpr(body)(*shapes)
     bound = eqn.primitive.get_bind_params(params)
     functions, params = bound if isinstance(bound, tuple) else ((), bound)

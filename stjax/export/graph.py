@@ -8,7 +8,7 @@ import logging
 import jax
 import jax.numpy as jnp
 from etils import epath
-from jax import export
+from jax import export, lax
 
 from stjax.data.base import LabelSpec
 from stjax.errors import UserError
@@ -58,7 +58,12 @@ def to_onnx(
     size = batch or export.symbolic_shape("batch")[0]
     x = jax.ShapeDtypeStruct((size, *function.spec.input_shape), jnp.float32)
     # Traced before jax2onnx replaces functions of Flax by its own.
-    forward = for_platform(functools.partial(call, weights), _PLATFORM, x)
+    forward = for_platform(
+        functools.partial(call, weights),
+        _PLATFORM,
+        x,
+        replace={"conv_general_dilated": _convolution},
+    )
     labelled = isinstance(function.spec, LabelSpec)
     try:
         graph = converted(
@@ -74,9 +79,48 @@ def to_onnx(
             f"jax2onnx cannot convert this model ({type(error).__name__}: {why});"
             " export a program instead"
         ) from error
+    for result in graph.graph.output:
+        if batch is None:
+            result.type.tensor_type.shape.dim[0].dim_param = "batch"
     for name, value in describe(function).items():
         graph.metadata_props.add(key=f"stjax.{name}", value=json.dumps(value))
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(graph.SerializeToString())
     return path
+
+
+def _convolution(x, w, *, dimension_numbers, **how):
+    """`lax.conv_general_dilated`; in 3-D a sum over temporal taps of 2-D ones.
+
+    jax2onnx converts no other. Channels are last, as `stjax.ops.conv` calls it.
+    """
+    if x.ndim < 5 or set(how["lhs_dilation"]) != {1}:
+        return lax.conv_general_dilated(
+            x, w, dimension_numbers=dimension_numbers, **_plain(how)
+        )
+    stride, dilation = how["window_strides"][0], how["rhs_dilation"][0]
+    x = lax.pad(
+        x, jnp.zeros((), x.dtype), [_NONE, (*how["padding"][0], 0), *[_NONE] * 3]
+    )
+    frames = (x.shape[1] - (w.shape[0] - 1) * dilation - 1) // stride + 1
+    flat = {k: v[1:] if k in _SPATIAL else v for k, v in _plain(how).items()}
+    total = 0.0
+    for i in range(w.shape[0]):
+        end = i * dilation + (frames - 1) * stride + 1
+        tap = lax.slice_in_dim(x, i * dilation, end, stride, axis=1)
+        tap = tap.reshape(x.shape[0] * frames, *tap.shape[2:])
+        total += lax.conv_general_dilated(
+            tap, w[i], dimension_numbers=("NHWC", "HWIO", "NHWC"), **flat
+        )
+    return total.reshape(x.shape[0], frames, *total.shape[1:])
+
+
+_NONE = (0, 0, 0)
+_SPATIAL = ("window_strides", "padding", "lhs_dilation", "rhs_dilation")
+
+
+def _plain(how: dict) -> dict:
+    """Parameters of the operation that its public function takes."""
+    names = (*_SPATIAL, "feature_group_count", "batch_group_count", "precision")
+    return {name: how[name] for name in names}
