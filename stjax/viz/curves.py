@@ -86,7 +86,9 @@ def _panel(axis, title: str, series: Series, looks: dict, log: bool) -> None:
         y = np.array([math.nan if v is None else v for v in y], float)
         marker = {"marker": "o", "ms": 3.5} if len(y) <= 12 else {}
         axis.plot(x, y, label=name.removeprefix("~"), **looks[name], **marker)
-        log = log and bool(np.all(y[np.isfinite(y)] > 0))
+        y = y[np.isfinite(y)]
+        # Of less than a decade, a logarithmic axis has no numbers to read.
+        log = log and y.size > 0 and y.min() > 0 and y.max() > 10 * y.min()
     if log:
         axis.set_yscale("log")
     axis.set_title(title, fontsize=10, loc="left", fontweight="bold")

@@ -97,7 +97,7 @@ def _heat(frame: np.ndarray, weights: np.ndarray, cell: tuple[int, int]) -> np.n
     image = Image.fromarray(np.float32(weights))
     wide = np.asarray(image.resize(cell[::-1], Image.Resampling.NEAREST))[..., None]
     tint = np.where(wide >= 0, _MORE, _LESS)
-    strength = 0.9 * np.sqrt(np.abs(wide))  # so that small weights are seen, too
+    strength = 0.8 * np.sqrt(np.abs(wide))  # so that small weights are seen, too
     return np.uint8(np.round(grey * (1 - strength) + tint * strength))
 
 

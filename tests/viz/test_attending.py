@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.special import expit, softmax
+from scipy.special import erf, expit, softmax
 
 from stjax import viz
 from stjax.data.base import ClipSpec, LabelSpec
@@ -127,47 +127,52 @@ def test_global_mhra():
         assert found.weights[head] == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
-def tau(**fields):
-    model = create_model("tau", hid_s=4, hid_t=24, n_s=2, n_t=3, mlp_ratio=2, **fields)
+@pytest.fixture(scope="module")
+def tau():
+    """A small TAU with random weights, and a clip."""
+    model = create_model("tau", hid_s=4, hid_t=24, n_s=2, n_t=3, mlp_ratio=2)
     found = ClipSpec(3, 3, 16, 16)
     x = np.random.default_rng(3).random((3, 16, 16, 1), np.float32)
     variables = jax.jit(lambda: model.init(jax.random.key(0), x[None]))()
     return Predictor(model, variables, found), x
 
 
-def test_tau_is_what_gates_the_input():
+def test_tau_is_what_gates_the_input(tau):
     """The block's result follows from static and dynamic attention."""
-    predictor, x = tau()
+    predictor, x = tau
     found = viz.attention(predictor, x)
     names = [f"hid/enc_{i}/block/attn/spatial_gating_unit" for i in range(3)]
     assert [gate.name for gate in found] == names
     assert [gate.frames for gate in found] == [3, None, None]
     assert [gate.static.shape for gate in found] == [(8, 8, 12), (8, 8, 24), (8, 8, 24)]
 
-    seen = {}
+    def capture(module, method):
+        return module.name in ("proj_1", "spatial_gating_unit")
 
-    def watch(next_fun, args, kwargs, context):
-        result = next_fun(*args, **kwargs)
-        if context.method_name == "__call__":
-            seen["/".join(context.module.path)] = args[0], result
-        return result
+    def run(variables, x):
+        kw = {"capture_intermediates": capture, "mutable": ["intermediates"]}
+        return predictor.model.apply(variables, x, **kw)[1]["intermediates"]["hid"]
 
-    with nn.intercept_methods(watch):
-        predictor.model.apply(predictor.variables, jnp.asarray(x[None]))
+    seen = jax.jit(run)(predictor.variables, jnp.asarray(x[None]))
     params = predictor.variables["params"]["hid"]
     for i, gate in enumerate(found):
-        u, result = (np.asarray(a[0], np.float64) for a in seen[names[i]])
-        assert gate.static * gate.dynamic * u == pytest.approx(result, rel=1e-4, abs=1e-6)
+        module = seen[f"enc_{i}"]["block"]["attn"]
+        result = np.asarray(module["spatial_gating_unit"]["__call__"][0][0], float)
+        u = np.asarray(module["proj_1"]["__call__"][0][0], float)
+        u = u * (1 + erf(u / np.sqrt(2))) / 2  # the exact GELU
+        assert gate.static * gate.dynamic * u == pytest.approx(
+            result, rel=1e-4, abs=1e-6
+        )
         unit = params[f"enc_{i}"]["block"]["attn"]["spatial_gating_unit"]
         squeezed = u.mean((0, 1)) @ np.asarray(unit["fc_0"]["kernel"])
         excited = expit(np.maximum(squeezed, 0) @ np.asarray(unit["fc_2"]["kernel"]))
         assert gate.dynamic == pytest.approx(excited, rel=1e-4, abs=1e-6)
 
 
-def test_a_network_in_a_loop_attends_as_one_without():
+def test_a_network_in_a_loop_attends_as_one_without(tau):
     from stjax.stacked import stack
 
-    predictor, x = tau()
+    predictor, x = tau
     looped = predictor.model.clone(scan=True)
     shapes = jax.eval_shape(lambda: looped.init(jax.random.key(0), x[None]))
     variables = stack(predictor.variables, shapes)
@@ -202,8 +207,8 @@ def test_liveliest_is_where_something_moves():
 
 
 @pytest.mark.parametrize("position", [(3, 0, 0), (0, -1, 0), (0, 0), (0, 0, 16)])
-def test_a_position_outside(position):
-    predictor, x = tau()
+def test_a_position_outside(tau, position):
+    predictor, x = tau
     with pytest.raises(UserError, match=r"position .* within \(3, 16, 16\)"):
         viz.attention(predictor, x, position)
 
