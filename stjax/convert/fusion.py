@@ -20,8 +20,8 @@ _OLD_DENSE = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")
 _MOBILE = (
     (r"features\.0\.0\.", "stem.conv."),
     (r"features\.0\.1\.", "stem.norm."),
-    (r"features\.18\.0\.", "top.conv."),
-    (r"features\.18\.1\.", "top.norm."),
+    (r"features\.[1-9]\d*\.0\.", "top.conv."),
+    (r"features\.[1-9]\d*\.1\.", "top.norm."),
     # The first block has no expansion, so its numbers are one less.
     (r"features\.1\.conv\.0\.0\.", "block0.depthwise.conv."),
     (r"features\.1\.conv\.0\.1\.", "block0.depthwise.norm."),

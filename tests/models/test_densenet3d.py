@@ -52,7 +52,10 @@ def shapes_of(model, clip=(16, 224, 224, 3)):
 
 @functools.cache
 def costs(name, **fields):
-    """Of the template, what is fixed and {slot: {path: (parameters, multiply-adds)}}."""
+    """Template, its variables and fixed cost, and that of every path of every slot.
+
+    A cost is parameters and multiply-adds; all comes from one trace.
+    """
     model = stjax.create_model(name, num_classes=174, **fields)
     variables, x = shapes_of(model)
     macs = macs_by_scope(model.apply, variables, x)
@@ -65,7 +68,7 @@ def costs(name, **fields):
             products = sum(v for k, v in macs.items() if _inside(k, mine))
             found[slot.name][path] = (params, products)
             rest = [a - b for a, b in zip(rest, (params, products), strict=True)]
-    return model, rest, found
+    return model, variables, rest, found
 
 
 def _params(variables, path):
@@ -79,9 +82,9 @@ def _inside(scope, modules):
     return any(scope == m or scope.startswith(m + "/") for m in modules)
 
 
-def cost(name, units):
+def cost(name, units, **fields):
     """Parameters and multiply-adds of a network by its template's paths."""
-    model, (params, macs), found = costs(name)
+    model, _, (params, macs), found = costs(name, **fields)
     units = (units,) * len(model.slots) if isinstance(units, str) else units
     for slot, unit in zip(model.slots, units, strict=True):
         for path in slot.kept(unit):
@@ -106,16 +109,23 @@ def test_sizes_as_published(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "units"),
-    [("densenet121_3d", "ssv1"), ("fusion_resnext50", "ssv1")],
+    ("name", "fields", "units"),
+    [
+        ("densenet121_3d", {"blocks": (2, 1)}, ("S", "ST", "S+ST", "ST")),
+        ("fusion_resnext50", {}, published_strategy("fusion_resnext50", "ssv1")),
+        (
+            "fusion_mobilenetv2",
+            {"stages": ((1, 8, 1, 2), (6, 8, 2, 2))},
+            ("ST", "S"),
+        ),
+    ],
 )
-def test_template_tells_what_a_network_costs(name, units):
+def test_template_tells_what_a_network_costs(name, fields, units):
     """The sum over the paths of a strategy is the count of its network."""
-    units = published_strategy(name, units)
-    model = stjax.create_model(name, num_classes=174, units=units)
+    model = stjax.create_model(name, num_classes=174, units=units, **fields)
     variables, x = shapes_of(model)
     counted = count_params(variables["params"]), count_macs(model.apply, variables, x)
-    assert counted == cost(name, units)
+    assert counted == cost(name, units, **fields)
 
 
 def test_other_classes():
@@ -127,25 +137,40 @@ def test_other_classes():
     assert fewer[0] + (101 - 174) * classifier == 21_329_701
 
 
-@pytest.mark.parametrize(("side", "gmac"), [(224, 23.97), (256, 31.31)])
-def test_temporal_stride(side, gmac):
+def test_temporal_stride():
     """The paper's "31 GFLOPs" are those of a network that reduces time by 8."""
     model = stjax.create_model("densenet121_3d", num_classes=174, temporal_stride=8)
-    variables, x = shapes_of(model, (16, side, side, 3))
-    assert round(count_macs(model.apply, variables, x) / 1e9, 2) == gmac
+    _, variables, _, _ = costs("densenet121_3d")
+    x = jax.ShapeDtypeStruct((1, 16, 224, 224, 3), jnp.float32)
+    macs = count_macs(model.apply, variables, x)
+    assert round(macs / 1e9, 2) == 23.97
+    classifier = 1024 * 174
+    larger = (macs - classifier) * (256 / 224) ** 2 + classifier
+    assert round(larger / 1e9, 2) == 31.31
+    small = stjax.create_model("densenet121_3d", blocks=(1, 1), temporal_stride=8)
+    variables, x = shapes_of(small, (16, 32, 32, 3))
     out = jax.eval_shape(
-        lambda v, x: model.apply(v, x, method="features"), variables, x
+        lambda v, x: small.apply(v, x, method="features"), variables, x
     )
-    assert out.shape == (1, 2, side // 32, side // 32, 1024)
+    assert out.shape[1:4] == (2, 4, 4)
 
 
 def test_general_set():
     """With T a quarter more parameters (the supplement), in dense layers only."""
-    model = stjax.create_model("densenet121_3d", num_classes=174, temporal_only=True)
-    params = count_params(shapes_of(model)[0]["params"])
-    whole = SIZES["densenet121_3d"]["S+ST"][0]
-    assert 1.2 < params / whole < 1.25
-    assert [len(slot.units) for slot in model.slots[5:8]] == [7, 3, 7]
+    small = {"blocks": (1, 1), "num_classes": 174}
+    model = stjax.create_model("densenet121_3d", temporal_only=True, **small)
+    params = shapes_of(model)[0]["params"]["features"]
+
+    def added(channels):
+        """Norms, 1x1x1 to 128, 3x1x1 to 32."""
+        return 2 * channels + 128 * channels + 2 * 128 + 3 * 128 * 32
+
+    time = params["denseblock1"]["denselayer1"]["time"]
+    assert count_params(time) == added(64)
+    starts = ((64, 6), (128, 12), (256, 24), (512, 16))
+    total = sum(added(c + 32 * i) for c, layers in starts for i in range(layers))
+    assert 0.2 < total / SIZES["densenet121_3d"]["S+ST"][0] < 0.25
+    assert [len(slot.units) for slot in model.slots] == [7, 3, 7]
 
 
 def test_mobilenet():
@@ -169,7 +194,7 @@ def test_published_strategies():
     assert [units.count(u) for u in ("S", "ST", "S+ST")] == [0, 18, 43]
     units = published_strategy("densenet121_3d", "kinetics400")
     assert [units.count(u) for u in ("S", "ST", "S+ST")] == [12, 9, 40]
-    with pytest.raises(UserError, match="no data set with a strategy"):
+    with pytest.raises(UserError, match="unknown data set with a strategy"):
         published_strategy("densenet121_3d", "ssv3")
 
 
