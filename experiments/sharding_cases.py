@@ -80,6 +80,11 @@ def _resnet(model: str, **fields) -> Case:
     return Case(model, {**_RESNET, **fields}, _LABELS, "cross_entropy")
 
 
+def _fusion(model: str, **fields) -> Case:
+    fields = {"width": 8, "dropout": 0.0, **fields}
+    return Case(model, fields, _LABELS, "cross_entropy")
+
+
 def _simvp(translator: str, rows: int = 64, **fields) -> Case:
     fields = {**_SIMVP, "translator": translator, **fields}
     return Case("simvp", fields, clips(rows))
@@ -141,6 +146,15 @@ CASES = {
         "cross_entropy",
         _MIXED,
     ),
+    "densenet121_3d": _fusion("densenet121_3d", growth=8, bn_size=2, blocks=(1,) * 4),
+    "fusion_resnet50": _fusion("fusion_resnet50", blocks=(1,) * 4),
+    "fusion_mobilenetv2": _fusion(
+        "fusion_mobilenetv2",
+        stages=((1, 8, 1, 1), (2, 8, 2, 2), (2, 16, 1, 2)),
+        last=16,
+    ),
+    "simvp_mixed": Case("simvp_mixed", _SIMVP, _TALL),
+    "uniformer_mixed": Case("uniformer_mixed", _UNIFORMER, _LABELS, "cross_entropy"),
     "linear_probe": Case("linear_probe", _PROBED, _LABELS, "cross_entropy"),
     "attentive_probe": Case(
         "attentive_probe", {**_PROBED, "num_heads": 4}, _LABELS, "cross_entropy"
