@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import os
 import re
 
 from etils import epath
@@ -26,7 +27,9 @@ def download(address: str) -> epath.Path:
     hub = _client()
     patterns = ["config.json", "model.safetensors", "README.md", "results.json"]
     with _told(hub, address):
-        path = hub.snapshot_download(repo, revision=revision, allow_patterns=patterns)
+        path = hub.snapshot_download(
+            repo, revision=revision, allow_patterns=patterns, endpoint=_endpoint()
+        )
     return epath.Path(path)
 
 
@@ -50,8 +53,8 @@ def push(folder: str | epath.Path, address: str, *, private: bool = False) -> st
     if not is_folder(epath.Path(folder)):
         raise UserError(f"{folder} is no exported folder; write one with to_folder")
     hub = _client()
-    api = hub.HfApi()
-    with _told(hub, address):
+    api = hub.HfApi(endpoint=_endpoint())
+    with _told(hub, address, writing=True):
         url = api.create_repo(repo, private=private, exist_ok=True)
         api.upload_folder(
             repo_id=repo,
@@ -69,42 +72,44 @@ def _parts(address: str) -> tuple[str, str | None]:
     return match[1], match[2]
 
 
+def _endpoint() -> str | None:
+    """Of a mirror, asked for now: the client only looks when it is imported."""
+    return os.environ.get("HF_ENDPOINT")
+
+
 def _client():
     if not importlib.util.find_spec("huggingface_hub"):
         raise UserError("hf:// needs huggingface_hub: pip install 'stjax[hub]'")
     import huggingface_hub
+    import huggingface_hub.errors
 
     return huggingface_hub
 
 
 @contextlib.contextmanager
-def _told(hub, address: str):
+def _told(hub, address: str, writing: bool = False):
     """What the client reports, in a line."""
-    errors = hub.errors
+    errors, login = hub.errors, "log in: hf auth login"
     try:
         yield
     except errors.GatedRepoError:
-        raise UserError(
-            f"{address} asks you to accept its terms; do so on its page, then log in:"
-            " hf auth login"
-        ) from None
-    except errors.RepositoryNotFoundError:
-        raise UserError(
-            f"there is no {address}, or it is private; check the name, or log in:"
-            " hf auth login"
-        ) from None
+        why = f"asks you to accept its terms; do so on its page, then {login}"
     except errors.RevisionNotFoundError:
-        raise UserError(f"{address}: there is no such branch, tag or commit") from None
+        why = "has no such branch, tag or commit"
     except errors.HfHubHTTPError as error:
         status = getattr(error.response, "status_code", None)
-        if status in (401, 403):
-            raise UserError(
-                f"you may not write to {address}; log in with a token that may:"
-                " hf auth login"
-            ) from None
-        raise UserError(f"{address}: {_line(error)}") from None
+        missing = isinstance(error, errors.RepositoryNotFoundError)
+        if writing and (missing or status in (401, 403)):
+            why = f"cannot be written by you; with a token that may, {login}"
+        elif missing:
+            why = f"does not exist or is private; check the name, or {login}"
+        else:
+            why = f"failed: {_line(error)}"
     except (OSError, errors.HFValidationError, RuntimeError) as error:
-        raise UserError(f"{address} cannot be reached: {_line(error)}") from None
+        why = f"cannot be reached: {_line(error)}"
+    else:
+        return
+    raise UserError(f"{address} {why}")
 
 
 def _line(error: Exception) -> str:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 import jax
 from jax.extend import core
 
-
 Replace = Mapping[str, Callable]
 
 
