@@ -124,7 +124,7 @@ def create_optimizer(
 
 
 def clip_by_global_norm(grads: optax.Updates, clip: float | None) -> optax.Updates:
-    """Scales ``grads`` by ``min(1, clip / (norm + 1e-6))``: torch's clip_grad_norm_."""
+    """Scales by ``min(1, clip / (norm + 1e-6))``, as torch's ``clip_grad_norm_``."""
     if clip is None:
         return grads
     scale = jnp.minimum(1.0, clip / (global_norm(grads) + 1e-6))

@@ -2,15 +2,15 @@
 
 All keys but these follow the general rule:
 
-======================  =====================================================
-original                here
-======================  =====================================================
-phycell.* convcell.*    PhyDNet lists both a second time, under encoder.*
-k2m.*                   PhyDNet's constant matrices; not parameters
-\\*.attn_mask            SwinLSTM's constants, computed from the shapes
-\\*.relative_position_index
-upc* c_decoder* Conv    transposed convolutions
-======================  =====================================================
+================================  =================================================
+original                          here
+================================  =================================================
+``phycell.*`` ``convcell.*``      PhyDNet lists both a second time, ``encoder.*``
+``k2m.*``                         PhyDNet's constant matrices; not parameters
+``*.attn_mask``                   SwinLSTM's constants, computed from the shapes
+``*.relative_position_index``     likewise
+``upc*`` ``c_decoder*`` ``Conv``  transposed convolutions
+================================  =================================================
 """
 
 import re

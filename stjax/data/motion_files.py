@@ -2,8 +2,8 @@
 
     python -m stjax.data.motion_files --output=DIR
 
-writes DIR/{train,validation,test}/CLASS/*.mp4 in about a minute, from the real footage
-that ships or from ``--videos=FOLDER``.
+writes ``DIR/{train,validation,test}/CLASS/*.mp4`` in about a minute, from the real
+footage that ships or from ``--videos=FOLDER``.
 """
 
 import dataclasses

@@ -29,7 +29,7 @@ def position_embedding(x: jax.Array, dtype: Dtype) -> jax.Array:
 
 
 class LocalBlock(nn.Module):
-    """Local MHRA: BN, 1x1x1, depthwise `kernel_size`^3, 1x1x1; no activation between.
+    """Local MHRA: BN, 1x1x1, depthwise ``kernel_size``, 1x1x1; no activation between.
 
     The authors' ``CBlock``.
 

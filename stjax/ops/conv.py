@@ -60,8 +60,8 @@ def conv_nd(
     """Convolution with the signature that `flax.linen.Conv` calls.
 
     Args:
-      lhs: input [B, *spatial, C_in], channels last, 1 to 3 spatial dimensions.
-      rhs: kernel [*window, C_in / groups, C_out].
+      lhs: input ``[B, *spatial, C_in]``, channels last, 1 to 3 spatial dimensions.
+      rhs: kernel ``[*window, C_in / groups, C_out]``.
       window_strides: a stride for each spatial dimension.
       padding: ``"SAME"``, ``"VALID"`` or (low, high) pairs.
       lhs_dilation: input dilation (transposed convolution).
@@ -72,7 +72,7 @@ def conv_nd(
       impl: one of `IMPLS`; anything but ``"auto"`` is taken on every platform.
 
     Returns:
-      [B, *spatial', C_out].
+      ``[B, *spatial', C_out]``.
 
     Raises:
       ValueError: if `impl` is unknown or cannot compute this convolution.

@@ -34,15 +34,15 @@ def depthwise(
     """Depthwise convolution, stride 1; reverse mode only (`jax.jvp` raises).
 
     Args:
-      x: [B, *spatial, C], 1 to 3 spatial dimensions.
-      w: [*window, 1, C].
+      x: ``[B, *spatial, C]``, 1 to 3 spatial dimensions.
+      w: ``[*window, 1, C]``.
       padding: (low, high) for each spatial dimension.
       dilation: kernel dilation for each spatial dimension.
       impl: ``"shift"``, ``"native"``, or ``"auto"`` (shift where lowered for CPU,
         unless a mesh splits the rows).
 
     Returns:
-      [B, *spatial', C].
+      ``[B, *spatial', C]``.
     """
     return _depthwise(x, w, padding, dilation, impl)
 

@@ -22,13 +22,14 @@ def max_pool(
     PyTorch.
 
     Args:
-      x: [B, *positions, C].
+      x: ``[B, *positions, C]``.
       window: of each position's axis.
       strides: likewise.
       padding: cells beyond both ends of each axis, which never win; None for none.
 
     Returns:
-      [B, *positions', C], positions' = (positions + 2 padding - window) // stride + 1.
+      ``[B, *positions', C]`` with
+      ``positions' = (positions + 2 padding - window) // stride + 1``.
     """
     padding = padding or (0,) * len(window)
     if any(padding):

@@ -16,22 +16,23 @@ CHOICES = {
 def search_section() -> dict:
     """Its fields; `stjax.search.template.Template` tells more of most of them.
 
-    gate: "categorical" or "bernoulli": the model is a template, whose slots get gates;
-      None: no search.
-    objective: "spike_slab", "code" or "paper_eq5".
-    p_init, prior: probability to drop a path, before training and under the prior.
-    unit_prior: such as ("S=2", "ST=1"), weights of units in place of ``prior``.
-    weight_reg: k^2 / 2 of the prior of the kernels of the paths. They have the weight
-      decay of ``optim`` besides.
-    cost_weight: nats that keeping a path of mean cost takes; others take as many more
-      as they have more parameters or MACs (``cost``).
-    lr: of the gates, which have an Adam of their own: constant, no decay or clipping.
-    units: which units a slot may have, such as ("layer4*=ST,S+ST",).
-    warmup: what a phase without gates before does differently, such as
-      ("train.epochs=50", "optim.weight_decay=5e-4"); nothing: there is no such phase.
-    n_train: training clips N of the objective; None: as many as there are.
-    holdout: share of the training clips that is the validation split; None: the
-      source's own.
+    Fields that need a word:
+      gate: "categorical" or "bernoulli": the model is a template whose slots get gates;
+        None: no search.
+      objective: "spike_slab", "code" or "paper_eq5".
+      p_init, prior: probability to drop a path, before training and under the prior.
+      unit_prior: such as ("S=2", "ST=1"), weights of units in place of ``prior``.
+      weight_reg: k^2 / 2 of the prior of the kernels of the paths. They have the weight
+        decay of ``optim`` besides.
+      cost_weight: nats that keeping a path of mean cost takes; others take as many more
+        as they have more parameters or MACs (``cost``).
+      lr: of the gates, which have an Adam of their own: constant, no decay or clipping.
+      units: which units a slot may have, such as ("layer4*=ST,S+ST",).
+      warmup: what a phase without gates before does differently, such as
+        ("train.epochs=50", "optim.weight_decay=5e-4"); nothing: there is no such phase.
+      n_train: training clips N of the objective; None: as many as there are.
+      holdout: share of the training clips that is the validation split; None: the
+        source's own.
     """
     return {
         "gate": config_dict.placeholder(str),

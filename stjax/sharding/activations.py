@@ -107,7 +107,7 @@ def fold(x: jax.Array) -> jax.Array:
 
 
 def unfold(y: jax.Array, shape: Sequence[int]) -> jax.Array:
-    """The inverse of `fold`: [B, N, D] -> [*shape[:-1], D]."""
+    """The inverse of `fold`: [B, N, D] -> ``[*shape[:-1], D]``."""
     if not splits_rows(shape):
         return y.reshape(*shape[:-1], y.shape[-1])
     b, *between, h, w, _ = shape

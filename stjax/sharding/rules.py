@@ -16,7 +16,7 @@ def parameter_spec(
     """How a parameter, its gradient or its moments are split: the FSDP rule.
 
     The largest dimension that the ``fsdp`` devices divide is split over them (of equal
-    ones the last). Small arrays and depthwise kernels [*window, 1, C] stay whole:
+    ones the last). Small arrays and depthwise kernels ``[*window, 1, C]`` stay whole:
     splitting the channels of a depthwise kernel would send the activations around.
 
     Args:

@@ -44,7 +44,7 @@ class ConvBlock(nn.Module):
 
 
 class Coder(nn.Module):
-    """Blocks of given widths and strides, named `prefix`1, `prefix`2, ..."""
+    """Blocks of given widths and strides, named ``c1``, ``c2`` ... or ``upc1`` ..."""
 
     widths: tuple[int, ...]
     strides: tuple[int, ...]

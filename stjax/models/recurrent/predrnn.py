@@ -77,9 +77,10 @@ class PredRNNv2(PredRNN):
     """PredRNN with memory decoupling and reverse scheduled sampling.
 
     The gains of cell and memory are kept apart: in training the mean over steps,
-    layers, batch and channels of |cosine over space between adapter(gain_c) and
-    adapter(gain_m)|, times `decouple_beta`, is sown as loss 'decouple'. The shared
-    1x1 adapter has no effect on predictions. Published betas: 0.1, KTH 0.01.
+    layers, batch and channels of the absolute cosine over space between
+    adapter(gain_c) and adapter(gain_m), times `decouple_beta`, is sown as loss
+    'decouple'. The shared 1x1 adapter has no effect on predictions. Published betas:
+    0.1, KTH 0.01.
     """
 
     sampling: str = "reverse"
@@ -91,7 +92,7 @@ class PredRNNv2(PredRNN):
         self.adapter = Readout(dtype=self.dtype)
 
     def compare(self, gains: list) -> dict:
-        """The mean |cosine| of this step; left out by the compiler when not sown."""
+        """This step's mean absolute cosine; the compiler omits it when not sown."""
         return {"decouple": jnp.mean(jnp.stack([self._cosine(*g) for g in gains]))}
 
     def _cosine(self, gain_c: Array, gain_m: Array) -> Array:
