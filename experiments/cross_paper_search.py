@@ -6,7 +6,7 @@ fits the template of a config (DIR/template), ranks strategies by the error of t
 validation split with inherited weights, and trains the best, the worst and some named
 ones alone, from scratch, all with the same data, steps and seeds (DIR/alone). It keeps
 DIR/table.md and DIR/table.json up to date. What is finished is kept, and what was
-interrupted goes on. ``--base=fusion/uniformer_blocks --data=CLIPS --alone=best,LLGG``
+interrupted goes on. ``--config=fusion/uniformer_blocks --data=CLIPS --alone=best,LLGG``
 does so for the blocks of UniFormer.
 """
 
@@ -28,7 +28,7 @@ from stjax.search.strategy import parse_strategy, short
 from stjax.training.workdir import Run
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where all goes.")
-_BASE = flags.DEFINE_string("base", "fusion/moving_digits", "Config of the search.")
+_CONFIG = flags.DEFINE_string("config", "fusion/moving_digits", "Of the search.")
 _DATA = flags.DEFINE_string("data", None, "data.path, for configs that need one.")
 _SAMPLES = flags.DEFINE_integer("samples", 40, "Strategies drawn from the gates.")
 _UNIFORM = flags.DEFINE_integer("uniform", 30, "Strategies that are equally likely.")
@@ -41,7 +41,11 @@ _SEEDS = flags.DEFINE_list("seeds", ["42", "43", "44"], "Of the trainings alone.
 _FIT_STEPS = flags.DEFINE_integer("fit_steps", 0, "Of the template; 0: the config's.")
 _STEPS = flags.DEFINE_integer("steps", 1200, "Of each training alone.")
 _BATCHES = flags.DEFINE_integer("batches", 10, "Of batch statistics in the ranking.")
-_CLIPS = flags.DEFINE_integer("clips", 0, "data.eval_clips; 0: the config's.")
+_CLIPS = flags.DEFINE_integer("eval_clips", 0, "data.eval_clips; 0: the config's.")
+
+
+_TOLD = (_CONFIG, _SAMPLES, _UNIFORM, _ALONE, _SEEDS, _FIT_STEPS, _STEPS, _BATCHES)
+_TOLD += (_CLIPS,)
 
 
 def template(workdir: epath.Path) -> dict:
@@ -49,7 +53,7 @@ def template(workdir: epath.Path) -> dict:
     file = workdir / "results.json"
     if file.exists():
         return json.loads(file.read_text())
-    config = load_config(_BASE.value)
+    config = load_config(_CONFIG.value)
     if _DATA.value:
         config.data.path = _DATA.value
     if _CLIPS.value:
@@ -203,15 +207,22 @@ def search(folder: epath.Path) -> None:
         print(_write(folder, fitted, ranking, rows), flush=True)
 
 
+def command() -> str:
+    """What was called, but for folders."""
+    named = [flags.FLAGS[f.name].serialize() for f in _TOLD if f.present]
+    return " ".join(["python experiments/cross_paper_search.py --workdir=DIR", *named])
+
+
 def _write(folder, fitted, ranking, rows) -> str:
     kept = ("params", "steps", "seconds", "seed", "devices")
     found = {
-        "config": _BASE.value,
+        "command": command(),
+        "config": _CONFIG.value,
         "template": {key: fitted[key] for key in kept},
         "alone": rows,
         "ranking": ranking,
     }
-    text = table(fitted, ranking, rows)
+    text = f"`{command()}`\n\n" + table(fitted, ranking, rows)
     (folder / "table.md").write_text(text)
     (folder / "table.json").write_text(json.dumps(found, indent=1) + "\n")
     return text

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from absl import flags
 
-_SHARED = ("init_from", "only", "out", "path", "rows", "scale", "seed", "steps")
-_SHARED += ("table", "workdir")
+_SHARED = ("alone", "init_from", "only", "out", "path", "rows", "scale")
+_SHARED += ("seed", "seeds", "steps", "table", "workdir")
 
 
 def pytest_collectstart(collector):
