@@ -35,7 +35,7 @@ def save(workdir: Path, steps: range) -> None:
         Writer(workdir, checkpoints.last or 0) as writer,
     ):
         for step in steps:
-            writer.scalars(step, {"train/loss": 1 / step})
+            writer.write_scalars(step, {"train/loss": 1 / step})
             writer.flush()
             checkpoints.save(make_state(step), {"error": abs(step - 2)})
 

@@ -37,6 +37,7 @@ MAY_DIFFER = (
     "mesh.",
     "train.eval_every",
     "train.save_every",
+    "train.loggers",
     "baselines",
 )
 
@@ -86,6 +87,8 @@ def base_config() -> ml_collections.ConfigDict:
       train.precise_bn: batches to measure batch statistics on before an evaluation.
       train.select_on: the split that chooses the best checkpoint; "test" is the
         official protocol of some benchmarks.
+      train.loggers: who gets the scalars besides metrics.jsonl: "tensorboard",
+        "wandb" (pip install 'stjax[wandb]'), "mlflow"; see `stjax.training.loggers`.
       mesh.data: -1 takes all devices that fsdp and space leave.
     """
     placeholder = config_dict.placeholder
@@ -148,6 +151,7 @@ def base_config() -> ml_collections.ConfigDict:
                 "bn_group": placeholder(int),
                 "precise_bn": placeholder(int),
                 "select_on": "validation",
+                "loggers": ("tensorboard",),
             },
             "mesh": {"data": -1, "fsdp": 1, "space": 1},
         }

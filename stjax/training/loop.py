@@ -61,6 +61,7 @@ def train(
     workdir = epath.Path(workdir)
     setup = prepare(config)
     describe(workdir, config, setup.spec)
+    flat = dict(configs.flatten(configs.to_dict(config)))
     clips, selection = config.data.batch, setup.sources[config.train.select_on]
     eval_every = config.train.eval_every or setup.epoch
     save_every = config.train.save_every or eval_every
@@ -77,7 +78,7 @@ def train(
 
         with (
             Termination() as termination,
-            Writer(workdir, first) as writer,
+            Writer(workdir, first, config.train.loggers, flat) as writer,
             progress(setup.steps, first, clips) as bar,
             inputs.batches(config, dataset, start=first) as batches,
             Profiler(workdir, profile, first, setup.steps) as profiler,
@@ -100,9 +101,9 @@ def train(
                         _report(writer, setup, step, meter.loss, found)
                         if isinstance(setup.model, Template):
                             told = setup.model.told(state.variables["params"]["gates"])
-                            writer.scalars(step, told)
+                            writer.write_scalars(step, told)
                     with goodput.phase("checkpoint"):
-                        writer.scalars(step, goodput.scalars())
+                        writer.write_scalars(step, goodput.scalars())
                         writer.flush()  # first, so that metrics reach every checkpoint
                         checkpoints.save(state, saved | goodput.saved())
                 if stop:
@@ -163,7 +164,7 @@ def _report(
     writer: Writer, setup: Setup, step: int, loss: float, metrics: dict
 ) -> None:
     split = setup.config.train.select_on
-    writer.scalars(step, {f"{split}/{k}": v for k, v in metrics.items()})
+    writer.write_scalars(step, {f"{split}/{k}": v for k, v in metrics.items()})
     found = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
     say(f"step {step}/{setup.steps}  loss {loss:.4g}  {split}: {found}")
 

@@ -100,4 +100,4 @@ class Meter:
             speed = self.clips_per_second
             extra = {"clips_per_second": speed} if speed else {}
             values = {f"train/{k}": v for k, v in (metrics | extra).items()}
-            self._writer.scalars(step, values)
+            self._writer.write_scalars(step, values)

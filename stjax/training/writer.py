@@ -1,4 +1,4 @@
-"""Writes what training measures: JSON lines, TensorBoard events, a progress bar."""
+"""Writes what training measures: JSON lines, loggers such as TensorBoard, a bar."""
 
 import json
 import math
@@ -6,31 +6,47 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
-import tensorboardX
 import tqdm
 from etils import epath
 
+from stjax.training.loggers import create_loggers
+
 
 class Writer:
-    """Scalars by step into ``metrics.jsonl`` and ``events/`` of a workdir.
+    """Scalars by step into ``metrics.jsonl`` of a workdir and to its loggers.
 
     Object stores (gs://) cannot append: there, files are written locally and `flush`
     uploads them. Only the first host writes.
     """
 
-    def __init__(self, workdir: str | epath.Path, step: int = 0):
+    def __init__(
+        self,
+        workdir: str | epath.Path,
+        step: int = 0,
+        loggers: Sequence[str] = ("tensorboard",),
+        config: Mapping[str, object] | None = None,
+    ):
         """Opens the files of a run that goes on after ``step``.
 
         What an interrupted run has written about later steps is taken out, because
         these steps will be done again.
+
+        Args:
+          workdir: of the run.
+          step: of the checkpoint it goes on from.
+          loggers: names in `stjax.training.loggers.LOGGERS`; ``loggers.json`` keeps
+            under which ids they know the run.
+          config: of the run, flat, for the loggers.
+
+        Raises:
+          UserError: a logger is unknown or cannot be used.
         """
         self._workdir = epath.Path(workdir)
-        self._events = self._jsonl = None
-        self._staging = None
+        self._jsonl = self._staging = None
         if jax.process_index() != 0:
             return
         folder = Path(os.fspath(self._workdir))
@@ -39,14 +55,15 @@ class Writer:
         else:
             folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
+        known = self._workdir / "loggers.json"
+        ids = json.loads(known.read_text()) if step and known.exists() else {}
+        self._loggers = create_loggers(loggers, folder, step, config or {}, ids)
+        ids |= {name: made.id for name, made in self._loggers.items() if made.id}
+        if ids:
+            write_whole(known, json.dumps(ids))
         kept = _until(self._workdir / "metrics.jsonl", step)
         write_whole(epath.Path(folder / "metrics.jsonl"), kept)
         self._jsonl = (folder / "metrics.jsonl").open("a")
-        self._events = tensorboardX.SummaryWriter(
-            str(folder / "events"),
-            purge_step=step + 1 if step else None,
-            filename_suffix=f".{step}",  # file names have whole seconds only
-        )
 
     def __enter__(self) -> "Writer":
         return self
@@ -54,19 +71,20 @@ class Writer:
     def __exit__(self, *unused) -> None:
         if self._jsonl is None:
             return
-        self._events.close()
+        for logger in self._loggers.values():
+            logger.close()
         self.flush()
         self._jsonl.close()
         if self._staging:
             shutil.rmtree(self._staging)
 
-    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+    def write_scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Writes values such as ``{"train/loss": 0.1}``; not finite ones as null."""
         if self._jsonl is None:
             return
         values = {name: float(value) for name, value in values.items()}
-        for name, value in values.items():
-            self._events.add_scalar(name, value, step)
+        for logger in self._loggers.values():
+            logger.write_scalars(step, values)
         print(to_json({"step": step, **values}), file=self._jsonl)
 
     def flush(self) -> None:
@@ -74,8 +92,8 @@ class Writer:
         if self._jsonl is None:
             return
         self._jsonl.flush()
-        for writer in (self._events.all_writers or {}).values():
-            writer.flush()
+        for logger in self._loggers.values():
+            logger.flush()
         if self._staging:
             for file in self._folder.rglob("*"):
                 if file.is_file():

@@ -16,7 +16,7 @@ def lines(folder):
 def test_tensorboard_reads_the_events(tmp_path):
     with Writer(tmp_path) as writer:
         for step in (1, 2, 3):
-            writer.scalars(step, {"train/loss": 1 / step})
+            writer.write_scalars(step, {"train/loss": 1 / step})
     events = EventAccumulator(str(tmp_path / "events")).Reload()
     assert events.Tags()["scalars"] == ["train/loss"]
     found = [(e.step, e.value) for e in events.Scalars("train/loss")]
@@ -28,11 +28,11 @@ def test_tensorboard_reads_the_events(tmp_path):
 def test_steps_that_are_done_again_are_taken_out(tmp_path):
     with Writer(tmp_path) as writer:
         for step in (1, 2, 3):
-            writer.scalars(step, {"loss": step})
+            writer.write_scalars(step, {"loss": step})
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "lo')  # killed while it wrote
     with Writer(tmp_path, step=2) as writer:
-        writer.scalars(3, {"loss": 30})
+        writer.write_scalars(3, {"loss": 30})
     assert [line["loss"] for line in lines(tmp_path)] == [1, 2, 30]
     events = EventAccumulator(str(tmp_path / "events")).Reload()
     assert [e.value for e in events.Scalars("loss")] == [1, 2, 30]
@@ -44,13 +44,13 @@ def test_object_stores_get_whole_files(tmp_path, monkeypatch):
     path = lambda name: epath.Path(name.removeprefix("store://"))  # noqa: E731
     monkeypatch.setitem(schemes, "store://", path)
     with Writer(f"store://{tmp_path}/run") as writer:
-        writer.scalars(1, {"loss": 1})
+        writer.write_scalars(1, {"loss": 1})
         assert not (tmp_path / "run" / "metrics.jsonl").exists()
         writer.flush()
         assert lines(tmp_path / "run") == [{"step": 1, "loss": 1}]
-        writer.scalars(2, {"loss": 2})
+        writer.write_scalars(2, {"loss": 2})
     with Writer(f"store://{tmp_path}/run", step=2) as writer:
-        writer.scalars(3, {"loss": 3})
+        writer.write_scalars(3, {"loss": 3})
     assert [line["loss"] for line in lines(tmp_path / "run")] == [1, 2, 3]
     events = EventAccumulator(str(tmp_path / "run" / "events")).Reload()
     assert [e.step for e in events.Scalars("loss")] == [1, 2, 3]
