@@ -145,8 +145,11 @@ def _override(config: ml_collections.ConfigDict, text: str) -> str:
         raise unknown("field in search.warmup", field, known)
     with contextlib.suppress(ValueError, SyntaxError):  # or it is a word
         value = ast.literal_eval(value)
-    try:
-        section[last] = value
-    except TypeError as error:
-        raise UserError(f"search.warmup: {text!r}: {error}") from None
+    known = configs.base_config()[name]
+    kind = known.get_type(last) if last in known else object
+    if kind is float and isinstance(value, int):
+        value = float(value)
+    if not (value is None or isinstance(value, kind)):
+        raise UserError(f"search.warmup: {text!r}: expected {kind.__name__}")
+    section[last] = value
     return field.strip()

@@ -21,7 +21,7 @@ def searching(**search):
     with config.unlocked():
         config.model.update({"name": "fusion_toy", "depth": 2, "width": 2})
         config.data.source = "order_ladder"
-        config.data.update({"train_clips": 12, "eval_clips": 4, "size": 4, "batch": 4})
+        config.data.update({"train_clips": 24, "eval_clips": 8, "size": 4, "batch": 8})
         config.loss.name = "cross_entropy"
         config.optim.update({"schedule": "constant", "clip": 1.0})
         config.train.update({"steps": 4, "eval_every": 2, "precise_bn": 1})
@@ -140,7 +140,7 @@ def test_the_phase_without_gates():
         ("epochs=2", "expected SECTION.FIELD=VALUE"),
         ("train.epoch=2", "did you mean 'train.epochs'"),
         ("trian.epochs=2", "did you mean 'train'"),
-        ("train.epochs=two", "train.epochs=two"),
+        ("train.epochs=two", "expected int"),
     ):
         with pytest.raises(UserError, match=message):
             warmup_config(searching(warmup=(text,)))
