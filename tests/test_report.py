@@ -215,7 +215,8 @@ def test_several_runs(prediction, recognition, tmp_path):
     assert "seed 42 7" in text
     mixed = report.write([prediction, recognition], tmp_path / "m.html", clips=0)
     text = text_of(mixed.read_text())
-    assert "tau/moving_digits 2 20 - uniformer/motion_clips - - 0.75" in text
+    name = "motion_clips:miniature"
+    assert f"tau/moving_digits:miniature 2 20 - uniformer/{name} - - 0.75" in text
 
 
 def test_a_model_that_cannot_be_loaded(prediction, tmp_path):
@@ -225,13 +226,15 @@ def test_a_model_that_cannot_be_loaded(prediction, tmp_path):
     assert "mse ↓" in text
 
 
-def test_further_pictures(prediction, tmp_path):
+def test_further_pictures(tmp_path):
     from stjax import media
 
-    folder = epath.Path(prediction) / "pictures"
-    folder.mkdir(exist_ok=True)
+    config = configs.load_config("tau/moving_digits:miniature")
+    run = make_run(tmp_path, config, FRAMES, {})
+    folder = tmp_path / "pictures"
+    folder.mkdir()
     media.write_png(folder / "marginals.png", np.zeros((4, 4, 3), np.uint8))
-    page = report.write(prediction, tmp_path / "p.html", clips=0).read_text()
+    page = report.write(run, clips=0).read_text()
     assert "Further pictures" in page and 'alt="marginals"' in page
 
 

@@ -1,5 +1,8 @@
 """What the model of a run makes of test clips: pictures for its report."""
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 
 from stjax import viz
@@ -24,14 +27,17 @@ def examples(record: Record, count: int, step: int | str | None = None) -> dict:
       step: of the checkpoint, see `stjax.load`.
 
     Returns:
-      ``clips`` (for the template), ``attention`` {"picture", "caption"} or None, and
-      ``missing``: why there are none, in words.
+      ``clips`` (for the template), ``attention`` {"picture", "caption"} or None,
+      ``search`` (of a search) as that or None, and ``missing``: why there are none, in
+      words.
     """
-    found = {"clips": [], "attention": None, "missing": ""}
+    found = {"clips": [], "attention": None, "search": None, "missing": ""}
     if count < 1:
         return found
     try:
         config, spec = description(record.workdir)
+        if record.config.get("search.gate"):
+            found["search"] = _search(record)
         source = open_split(config, "test")
         model = load(str(record.workdir), step)
         show = _answer if isinstance(spec, LabelSpec) else _prediction
@@ -74,6 +80,22 @@ def _answer(model, clip: dict) -> dict:
         "top": [{"name": n, "share": p, "right": n in truth} for n, p in top],
         "right": top[0][0] in truth,
     }
+
+
+def _search(record: Record) -> dict:
+    """The marginals of a search, and what else it has to show."""
+    from stjax.search.showing import show
+
+    with tempfile.TemporaryDirectory() as folder:
+        told = show(record.workdir, output=folder)
+        pictures = [
+            {
+                "name": name.partition(".")[0],
+                "picture": inline.uri(Path(folder, name).read_bytes(), "png"),
+            }
+            for name in told["pictures"]
+        ]
+    return {"pictures": pictures, "mode": told["mode"], "marked": told["marked"]}
 
 
 def _range(frames: np.ndarray) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 import datetime
 import importlib.resources
+import os
 from collections.abc import Sequence
 
 from etils import epath
@@ -14,8 +15,8 @@ from stjax.report.sections import section
 
 
 def write(
-    workdirs: str | epath.Path | Sequence[str | epath.Path],
-    output: str | epath.Path | None = None,
+    workdirs: str | os.PathLike | Sequence[str | os.PathLike],
+    output: str | os.PathLike | None = None,
     *,
     clips: int = 3,
     step: int | str | None = None,
@@ -38,7 +39,7 @@ def write(
     Raises:
       UserError: one of them is not the workdir of a run.
     """
-    if isinstance(workdirs, str | epath.Path):
+    if isinstance(workdirs, str | os.PathLike):
         workdirs = [workdirs]
     if not workdirs or clips < 0:
         raise UserError(

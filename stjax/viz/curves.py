@@ -128,7 +128,7 @@ def training_panels(
     """The panels of `training_curves`, with a line for each run."""
     every = [name for records in runs.values() for r in records for name in r]
     every = [n for n in dict.fromkeys(every) if n != "step"]
-    measured = [n for n in every if not n.startswith(("train/", "goodput/"))]
+    measured = [n for n in every if n.startswith(("validation/", "test/"))]
     names = names or [*(n for n in _TRAINING if n in every), *measured]
     found = {}
     for name in names:
