@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 from collections.abc import Sequence
+from pathlib import Path
 
 import ml_collections
 from etils import epath
@@ -41,7 +42,7 @@ def load(
         - a name of the zoo, see `stjax models --zoo`.
       step: of a workdir's checkpoint: "best" (the default), "last" or a number.
       config: that a PyTorch checkpoint belongs to: a name such as
-        "uniformer/k400_s16", a file, or the config itself.
+        "uniformer/kinetics400", a file, or the config itself.
       labels: class names of a PyTorch checkpoint, in the order of its outputs, or a
         file of them; without, classes are numbers.
 
@@ -125,27 +126,33 @@ def _converted(place: epath.Path, config, labels) -> Run:
     from stjax import convert
     from stjax.aot.specs import spec_of
     from stjax.config import load_config
+    from stjax.convert.labels import read_labels
+    from stjax.models.registry import create_model
     from stjax.training.state import build_model
 
     if config is None:
         raise UserError(
-            f"{place} holds weights alone; say what they are of, with"
-            " config='uniformer/k400_s16' for example (stjax models NAME lists configs)"
+            f"{place} holds weights alone; say what they are of, for example with"
+            " config='uniformer/kinetics400' (stjax models NAME lists configs)"
         )
+    state = convert.read_file(place)
     config = load_config(config) if isinstance(config, str) else config
     config = config.copy_and_resolve_references()
-    if labels is not None:
-        names = (
-            convert.labels.read_labels(labels) if isinstance(labels, str) else labels
-        )
-        config.model.num_classes = len(names)
+    labelled = config.data.source == "labelled_videos"
+    if labels is not None and not labelled:
+        raise UserError("labels are for recognisers; this config predicts frames")
+    if isinstance(labels, str | Path):
+        labels = read_labels(labels)
+    if labelled:
+        count = len(labels) if labels else config.model.get("num_classes")
+        count = count or convert.class_count(create_model(config.model.name), state)
+        with config.unlocked():
+            config.model.num_classes = count
     spec = spec_of(config, train=False)
     if labels is not None:
-        if not isinstance(spec, LabelSpec):
-            raise UserError("labels are for recognisers; this config predicts frames")
-        spec = dataclasses.replace(spec, classes=tuple(names))
+        spec = dataclasses.replace(spec, classes=tuple(labels))
     model = build_model(config, spec)
-    variables = convert.from_torch(model, convert.read_file(place))
+    variables = convert.from_torch(model, state)
     return Run(place, config, spec, model, variables, 0)
 
 

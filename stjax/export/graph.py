@@ -62,7 +62,7 @@ def to_onnx(
         functools.partial(call, weights),
         _PLATFORM,
         x,
-        replace={"conv_general_dilated": _convolution},
+        replace={"conv_general_dilated": _convolution, "pad": _pad},
     )
     labelled = isinstance(function.spec, LabelSpec)
     try:
@@ -114,6 +114,20 @@ def _convolution(x, w, *, dimension_numbers, **how):
             tap, w[i], dimension_numbers=("NHWC", "HWIO", "NHWC"), **flat
         )
     return total.reshape(x.shape[0], frames, *total.shape[1:])
+
+
+def _pad(x, value, *, padding_config):
+    """`lax.pad` as a concatenation: jax2onnx's pads no batch of any size."""
+    if any(low < 0 or high < 0 or inner for low, high, inner in padding_config):
+        return lax.pad(x, value, padding_config)
+    for axis, (low, high, _) in enumerate(padding_config):
+        sides = [
+            jnp.full((*x.shape[:axis], size, *x.shape[axis + 1 :]), value, x.dtype)
+            for size in (low, high)
+        ]
+        parts = [sides[0]] * (low > 0) + [x] + [sides[1]] * (high > 0)
+        x = lax.concatenate(parts, axis) if len(parts) > 1 else x
+    return x
 
 
 _NONE = (0, 0, 0)

@@ -176,7 +176,7 @@ assert "stjax" not in sys.modules and "flax" not in sys.modules
 
 
 def test_a_process_with_jax_alone(tau, tmp_path):
-    path = to_program(tau, tmp_path / "tau.npz")
+    to_program(tau, tmp_path / "tau.npz")
     x = clips(tau.spec, 3).astype(np.float32) / 255  # of TaxiBJ, no pictures
     x = x if tau.spec.dtype == "float32" else clips(tau.spec, 3)
     np.save(tmp_path / "x.npy", x)
