@@ -23,10 +23,8 @@ from fusion_report import markdown
 
 from stjax.config import load_config
 from stjax.errors import UserError, unknown
-from stjax.search.fit import fit
-from stjax.search.posterior import Posterior
+from stjax.search import Posterior, create_space, fit
 from stjax.search.scoring import Scorer
-from stjax.search.space import create_space
 from stjax.sharding.mesh import make_mesh
 from stjax.training import inputs
 from stjax.training.workdir import load_run
@@ -93,6 +91,8 @@ def search_row(task: str, seed: int, folder: epath.Path) -> dict:
     """Fits a template; what it believes, and scores with inherited weights."""
     config = load_config(CONFIGS[task])
     config.seed = seed
+    # Evaluated once, by the scores below.
+    config.train.update(eval_every=config.train.steps, precise_bn=None)
     if _STEPS.value:
         steps = _STEPS.value
         config.train.update(steps=steps, eval_every=steps)

@@ -13,9 +13,8 @@ import pytest
 
 from stjax.config import load_config, validate
 from stjax.data.known_answers import ladder_accuracy
+from stjax.search import Posterior, fit
 from stjax.search.agreement import kendall, spearman
-from stjax.search.fit import fit
-from stjax.search.posterior import Posterior
 from stjax.search.scoring import Scorer
 from stjax.sharding.mesh import make_mesh
 from stjax.training import inputs
