@@ -106,7 +106,7 @@ def _check_labels(labels: Sequence[str], head: Flat, path: str) -> None:
 def _of_workdir(path: str, model: nn.Module) -> tuple[dict, Sequence[str] | None]:
     del model
     run = load_run(path)
-    return run.variables, getattr(run.spec, "classes", None)
+    return jax.device_get(run.variables), getattr(run.spec, "classes", None)
 
 
 def _of_file(path: str, model: nn.Module) -> tuple[dict, None]:

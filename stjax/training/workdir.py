@@ -132,6 +132,7 @@ def load_run(
     mesh = mesh or make_mesh(devices=jax.local_devices()[:1])
     abstract = jax.eval_shape(lambda: init_variables(model, spec, config.seed))
     abstract = placed(abstract, jax.tree.map(lambda _: replicated(mesh), abstract))
-    with Checkpoints(workdir) as checkpoints:
+    # Whoever calls may compute on another mesh (`train.init_from`).
+    with Checkpoints(workdir) as checkpoints, jax.set_mesh(mesh):
         step, variables = checkpoints.restore_variables(abstract, step)
     return Run(epath.Path(workdir), config, spec, model, variables, step)
