@@ -21,28 +21,46 @@ _PACKAGES = (
     "ml-collections",
 )
 
-# extra -> (module that tells whether it is there, what for).
+# extra -> (modules that tell whether it is there, what for).
 EXTRAS = {
+    "tpu": ("libtpu", "running on a Cloud TPU"),
+    "aot": ("libtpu", "stjax compile: would it run on a TPU, and how"),
+    "cuda": ("jax_cuda13_plugin", "running on an NVIDIA GPU"),
     "tfdata": ("tensorflow", "data.backend=tf.data, TFDS video sets"),
+    "grids": ("xarray h5netcdf zarr h5py", "xarray in and out, netCDF and Zarr files"),
+    "forecast": ("pysteps", "Lagrangian persistence beside a forecast"),
     "torch": ("torch", "comparing with PyTorch"),
-    "grids": ("xarray", "xarray in and out, netCDF and Zarr files"),
-    "test": ("pytest", "running the tests"),
+    "export": ("flatbuffers", "programs of stjax export"),
+    "onnx": ("jax2onnx onnxruntime", "stjax export --kind=onnx"),
+    "hub": ("huggingface_hub", "models of the Hugging Face Hub"),
+    "gcs": ("gcsfs", "workdirs on Google Cloud Storage"),
+    "wandb": ("wandb", "scalars to Weights & Biases"),
+    "mlflow": ("mlflow", "scalars to MLflow"),
+    "profile": ("xprof", "looking at what stjax train --profile writes"),
+    "test": (
+        "pytest xdist ruff skimage scores tensorboard hickle",
+        "running the tests",
+    ),
 }
 
 
 def doctor() -> int:
-    """Checks versions, devices, a convolution, a training step, files and video.
+    """Checks versions, devices, arithmetic, a training step, files, data and video.
 
     Exits with 1 if something that every installation needs does not work.
     """
     print(f"python {sys.version.split()[0]} on {platform.platform()}")
     print(", ".join(f"{p} {_version(p)}" for p in _PACKAGES))
     failed = sum(not _passes(check) for check in CHECKS)
-    for extra, (module, what) in EXTRAS.items():
-        if importlib.util.find_spec(module):
-            print(f"  there    stjax[{extra}]: {what}")
+    for extra, (modules, what) in EXTRAS.items():
+        missing = [m for m in modules.split() if not importlib.util.find_spec(m)]
+        if missing:
+            print(
+                f"  without  {what} ({', '.join(missing)}): pip install"
+                f" 'stjax[{extra}]'"
+            )
         else:
-            print(f"  without  {what}: pip install 'stjax[{extra}]'")
+            print(f"  there    stjax[{extra}]: {what}")
     print(f"{failed} checks failed" if failed else "all checks passed")
     return int(failed > 0)
 
@@ -96,6 +114,24 @@ def _convolution() -> str:
     y = jax.jit(layer.apply)({"params": {"kernel": kernel}}, x)
     np.testing.assert_allclose(y[:, 1:-1, 1:-1], 2.0, rtol=1e-2)
     return "depthwise, compiled"
+
+
+def _attention() -> str:
+    """attention:"""
+    import jax
+    import numpy as np
+
+    from stjax.ops.attention import attention
+
+    # Keys that are all alike get equal weights: the mean of the values.
+    rng = np.random.default_rng(0)
+    q, v = rng.random((2, 1, 16, 2, 8), np.float32)
+    k = np.ones_like(q)
+    for impl in ("auto", "chunked"):
+        y = jax.jit(attention, static_argnames="impl")(q, k, v, impl=impl)
+        mean = np.broadcast_to(v.mean(1, keepdims=True), y.shape)
+        np.testing.assert_allclose(y, mean, rtol=1e-2)
+    return "all at once and in chunks"
 
 
 def _step() -> str:
@@ -154,13 +190,28 @@ def _checkpoint() -> str:
 
 def _pipeline() -> str:
     """data:"""
+    batch = _batch("grain")
+    return f"Grain, a batch of moving digits {batch.shape}"
+
+
+def _tfdata() -> str:
+    """tf.data:"""
+    import numpy as np
+
+    if not importlib.util.find_spec("tensorflow"):
+        return "without TensorFlow, which data.backend=tf.data needs; Grain does not"
+    np.testing.assert_array_equal(_batch("tf.data"), _batch("grain"))
+    return f"TensorFlow {_version('tensorflow')}, the same batch"
+
+
+def _batch(backend: str):
     from stjax.data.pipeline import batches, make_dataset
     from stjax.data.sources import open_source
 
     source = open_source("moving_digits", "train")
-    with batches(make_dataset(source, batch=2, train=True)) as iterator:
-        shape = next(iterator)["input"].shape
-    return f"Grain, a batch of moving digits {shape}"
+    dataset = make_dataset(source, batch=2, train=True)
+    with batches(dataset, backend=backend) as iterator:
+        return next(iterator)["input"]
 
 
 def _video() -> str:
@@ -190,4 +241,14 @@ def _pictures() -> str:
     return "x".join(map(str, viz.strip(clip, clip, clip).shape))
 
 
-CHECKS = (_devices, _convolution, _step, _checkpoint, _pipeline, _video, _pictures)
+CHECKS = (
+    _devices,
+    _convolution,
+    _attention,
+    _step,
+    _checkpoint,
+    _pipeline,
+    _tfdata,
+    _video,
+    _pictures,
+)

@@ -29,36 +29,29 @@ def predict(
 ) -> None:
     """Predicts the next frames of a clip; or, of a recogniser, what the clip shows.
 
-    A recogniser prints the most probable classes of a video or a folder of frames,
-    seen as the test videos of its training were; with --sliding those of every part of
-    a long video, and writes timeline.png, timeline.csv and timeline.json.
+    A recogniser prints the classes of a video or a folder of frames, seen as the test
+    videos were; with --sliding those of every window of a long one, and writes
+    timeline.png, .csv and .json.
 
-    Of a NetCDF or Zarr file the last frames are the model's input, and the forecast is
-    written as prediction.nc or .zarr, with coordinates, lead_time and units. Of any
-    other clip the first frames are the input; those that follow, if any, are the truth
-    that the prediction is compared with. Writes prediction.npy, prediction.gif and the
-    picture prediction.png.
+    Of a NetCDF or Zarr file the last frames are the input; writes prediction.nc or
+    .zarr. Of other clips the first frames are the input, those that follow, if any, the
+    truth to compare with; writes prediction.npy, .gif and .png.
 
     Args:
-      workdir: the folder of a training, or any other model that stjax.load takes: an
-        exported one, hf://org/name, a name of the zoo.
-      input: the clip: .nc, .zarr, .npy or .npz [T, H, W, C] or [T, H, W], .gif or a
-        video (which is cropped and resized to the frames that the model was trained
-        on).
-      output: folder for the results (default: WORKDIR/pictures/NAME of the clip, or
-        NAME where the model is no workdir); of a recogniser without --sliding a .json
-        for all probabilities (default: none).
-      frames: how many to predict (default: as in training), any number.
-      step: the checkpoint of a workdir: best (the default), last or a number.
-      variable: of a NetCDF or Zarr file that has other names than the training data:
-        one, or several with commas between.
-      top: how many classes to print, and to draw with --sliding.
+      workdir: of a training, or any model that stjax.load takes.
+      input: .nc, .zarr, .npy or .npz [T, H, W, C] or [T, H, W], .gif or a video (it is
+        cropped and resized to the frames of the training).
+      output: folder (default: WORKDIR/pictures/NAME of the clip; NAME without a
+        workdir); of a recogniser without --sliding a .json.
+      frames: how many to predict (default: as in training).
+      step: of a workdir: best (the default), last or a number.
+      variable: of NetCDF or Zarr: other names, with commas between.
+      top: how many classes are shown.
       sliding: recognise every window of a long video.
-      window: seconds (frames of a folder of images); default: as long as the clips of
-        the training.
-      stride: from one window to the next, likewise; default: half a window.
-      batch: windows recognised at once.
-      dtype: of the computation, float32 or bfloat16 (default: as in training).
+      window: seconds (frames of a folder); default: as in training.
+      stride: from a window to the next; default: half a window.
+      batch: windows at once.
+      dtype: float32 or bfloat16 (default: as in training).
     """
     from stjax.loading import load
     from stjax.recognition import Recogniser
