@@ -317,7 +317,7 @@ def test_in_a_browser(prediction, recognition, loaded, tmp_path):
 
     found = probe(path)
     assert len(found["images"]) == 8 and all(found["images"])
-    assert len(found["plots"]) == 4 and min(found["plots"]) > 300
+    assert len(found["plots"]) == 5 and min(found["plots"]) > 300
     assert found["asked"] == [] and found["overflow"] <= 0
     assert brightness(found["paper"]) > 200 > 80 > brightness(found["ink"])
 

@@ -97,7 +97,9 @@ def _time(seconds: float) -> str:
 def table(record: Record) -> dict:
     """Metrics of the model and, below, of trivial answers; the best is marked."""
     results = record.results
-    rows = {"model": results.get("metrics", {}), **results.get("baselines", {})}
+    rows = {"model": results.get("metrics", {})}
+    for row, values in results.get("baselines", {}).items():
+        rows[row.replace("_", " ")] = values
     return results_table(rows) | {
         "clips": results.get("clips"),
         "skipped": results.get("skipped"),
@@ -113,7 +115,7 @@ def results_table(rows: dict[str, dict]) -> dict:
         "heads": [{"name": n, "arrow": arrow[higher_is_better(n)]} for n in names],
         "rows": [
             {
-                "name": row.replace("_", " "),
+                "name": row,
                 "cells": [
                     {"text": number(values.get(n)), "best": winners[n] == row}
                     for n in names

@@ -91,6 +91,8 @@ def _panel(axis, title: str, series: Series, looks: dict, log: bool) -> None:
         log = log and y.size > 0 and y.min() > 0 and y.max() > 10 * y.min()
     if log:
         axis.set_yscale("log")
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter("")
     axis.set_title(title, fontsize=10, loc="left", fontweight="bold")
     bare(axis)
     axis.grid(axis="y", alpha=0.25, lw=0.6)

@@ -70,7 +70,7 @@ def _relations(
 
 
 def _relation(item: Relation, frames: np.ndarray, columns: int, cell) -> Row:
-    weights = np.asarray(item.weights, np.float32).mean(0)
+    weights = _spread(np.asarray(item.weights, np.float32).mean(0), item.grid)
     scale = max(float(np.abs(weights).max()), 1e-12)
     steps = len(weights)
     shown = pick(steps, columns)
@@ -87,6 +87,15 @@ def _relation(item: Relation, frames: np.ndarray, columns: int, cell) -> Row:
     fair = (weights >= 0).all() and total > 0
     under = [f"{weights[t].sum() / total:.0%}" for t in shown] if fair else []
     return Row(_short(item.name), cells, under=under)
+
+
+def _spread(weights: np.ndarray, grid: Sequence[int]) -> np.ndarray:
+    """Weights of pooled keys [T, h, w] in the cells that each stands for."""
+    by = [max(1, n // m) for n, m in zip(grid[1:], weights.shape[1:], strict=True)]
+    found = np.zeros(grid, weights.dtype)
+    wide = weights.repeat(by[0], 1).repeat(by[1], 2) / (by[0] * by[1])
+    found[:, : wide.shape[1], : wide.shape[2]] = wide
+    return found
 
 
 def _heat(frame: np.ndarray, weights: np.ndarray, cell: tuple[int, int]) -> np.ndarray:
