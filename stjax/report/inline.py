@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-_FONT = re.compile(r"(font: [\d.a-z ]*?[\d.]+px) [^;\"]+")
+_FONT = re.compile(r"'DejaVu Sans'[^;\"]*")
 
 
 def uri(data: bytes, kind: str) -> str:
@@ -50,7 +50,7 @@ def svg(figure) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     text = text.replace("#000000", "currentColor")
-    text = _FONT.sub(r"\1 system-ui, sans-serif", text)
+    text = _FONT.sub("system-ui, sans-serif", text)
     width = figure.get_figwidth() * 100
     head, _, rest = text.partition(">")
     head = re.sub(r'\s(width|height)="[^"]*"', "", head)
