@@ -8,7 +8,7 @@ from miniatures import labelled_videos
 from stjax.aot.specs import spec_of
 from stjax.config import config_module, load_config, validate
 from stjax.optim import create_optimizer
-from stjax.search.fit import warmup_config
+from stjax.search.fitting import warmup_config
 from stjax.search.template import Template
 from stjax.sharding.mesh import put_batch
 from stjax.training import inputs

@@ -57,8 +57,17 @@ def costs(name, **fields):
     A cost is parameters and multiply-adds; all comes from one trace.
     """
     model = stjax.create_model(name, num_classes=174, **fields)
-    variables, x = shapes_of(model)
-    macs = macs_by_scope(model.apply, variables, x)
+    x, made = jax.ShapeDtypeStruct((1, 16, 224, 224, 3), jnp.float32), []
+
+    def call(key, x):
+        y, variables = model.init_with_output(key, x)
+        made.append(
+            jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), variables)
+        )
+        return y
+
+    macs = macs_by_scope(call, jax.eval_shape(lambda: jax.random.key(0)), x)
+    (variables,) = made
     found, rest = {}, [count_params(variables["params"]), macs.total()]
     for slot in model.slots:
         found[slot.name] = {}

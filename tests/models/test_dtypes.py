@@ -36,6 +36,7 @@ FIELDS = {
     "i3d_r50": _RESNET | {"non_local": 1},
     "uniformer_s": _UNIFORMER,
     "uniformer_mixed": _UNIFORMER,
+    "fusion_toy": {},
     "densenet121_3d": {"width": 8, "growth": 4, "blocks": (1, 1)},
     "fusion_resnet50": {"width": 8, "blocks": (1, 1)},
     "fusion_mobilenetv2": {
@@ -70,6 +71,7 @@ ALLOWED = {
     "i3d_r50": r"head/projection$",
     "uniformer_s": r"/head$",
     "uniformer_mixed": r"/head$",
+    "fusion_toy": r"/head$",
     "densenet121_3d": r"/classifier$",
     "fusion_resnet50": r"/fc$",
     "fusion_mobilenetv2": r"/classifier$",
