@@ -6,6 +6,7 @@ import jax
 from jax.extend import core
 
 Replace = Mapping[str, Callable]
+Decide = Callable[[core.JaxprEqn], int | None]
 
 
 def for_platform(
@@ -23,40 +24,79 @@ def for_platform(
       replace: name of an operation -> what computes it, of its inputs (by position)
         and parameters (by name).
     """
+
+    def decide(eqn):
+        names = enumerate(eqn.params["branches_platforms"])
+        return next(i for i, known in names if known is None or platform in known)
+
+    return _decided(function, decide, shapes, replace or {})
+
+
+def without_kernels(function: Callable, *shapes) -> Callable:
+    """`function` with the default branch where another one is a Pallas kernel.
+
+    JAX lowers every branch for every platform that is asked for, and a kernel for a
+    TPU cannot be lowered for others.
+    """
+
+    def decide(eqn):
+        names = eqn.params["branches_platforms"]
+        kernels = [has_kernels(branch.jaxpr) for branch in eqn.params["branches"]]
+        return names.index(None) if any(kernels) and None in names else None
+
+    return _decided(function, decide, shapes, {})
+
+
+def has_kernels(jaxpr) -> bool:
+    """Whether there is a Pallas kernel in it, however deep."""
+    return any(
+        eqn.primitive.name == "pallas_call"
+        or any(has_kernels(inner) for inner in core.jaxprs_in_params(eqn.params))
+        for eqn in jaxpr.eqns
+    )
+
+
+def _decided(function, decide: Decide, shapes, replace: Replace) -> Callable:
     closed, shape = jax.make_jaxpr(function, return_shape=True)(*shapes)
 
     def decided(*args):
         leaves = jax.tree.leaves(args)
-        outputs = _run(closed.jaxpr, closed.consts, leaves, platform, replace or {})
+        outputs = _run(closed.jaxpr, closed.consts, leaves, decide, replace)
         return jax.tree.unflatten(jax.tree.structure(shape), outputs)
 
     return decided
 
 
-def _run(jaxpr, consts, args, platform: str, replace: Replace) -> list:
+def _run(jaxpr, consts, args, decide: Decide, replace: Replace) -> list:
     """Interprets a jaxpr; traced by whoever calls it."""
     values = dict(zip(jaxpr.constvars, consts, strict=True))
     values |= zip(jaxpr.invars, args, strict=True)
+    late = {}  # platforms are only asked for where it is not decided
 
     def read(atom):
-        return atom.val if isinstance(atom, core.Literal) else values[atom]
+        if isinstance(atom, core.Literal):
+            return atom.val
+        if atom in late:
+            return _bind(late[atom], [], decide, replace)[0]
+        return values[atom]
 
     for eqn in jaxpr.eqns:
         if eqn.primitive.name == "platform_index":
+            late[eqn.outvars[0]] = eqn
             continue
-        inner, skipped = _inside(eqn, platform)
+        inner, skipped = _inside(eqn, decide)
         if inner is None:
-            outputs = _bind(eqn, [read(a) for a in eqn.invars], platform, replace)
+            outputs = _bind(eqn, [read(a) for a in eqn.invars], decide, replace)
         else:
             inputs = [read(a) for a in eqn.invars[skipped:]]
             consts = getattr(inner, "consts", ())
             inner = getattr(inner, "jaxpr", inner)
-            outputs = _run(inner, consts, inputs, platform, replace)
+            outputs = _run(inner, consts, inputs, decide, replace)
         values |= zip(eqn.outvars, outputs, strict=True)
     return [read(a) for a in jaxpr.outvars]
 
 
-def _bind(eqn, inputs: list, platform: str, replace: Replace) -> list:
+def _bind(eqn, inputs: list, decide: Decide, replace: Replace) -> list:
     """One operation; the body of a loop is decided too."""
     params = dict(eqn.params)
     if eqn.primitive.name in replace:
@@ -64,9 +104,7 @@ def _bind(eqn, inputs: list, platform: str, replace: Replace) -> list:
     for name, value in params.items():
         if isinstance(value, core.ClosedJaxpr):
             shapes = value.in_avals
-            body = for_platform(
-                core.jaxpr_as_fun(value), platform, *shapes, replace=replace
-            )
+            body = _decided(core.jaxpr_as_fun(value), decide, shapes, replace)
             params[name] = jax.make_jaxpr(body)(*shapes)
     bound = eqn.primitive.get_bind_params(params)
     functions, params = bound if isinstance(bound, tuple) else ((), bound)
@@ -74,14 +112,12 @@ def _bind(eqn, inputs: list, platform: str, replace: Replace) -> list:
     return outputs if eqn.primitive.multiple_results else [outputs]
 
 
-def _inside(eqn, platform: str):
+def _inside(eqn, decide: Decide):
     """The jaxpr that stands for an equation, and how many inputs it does not take."""
     params = eqn.params
-    choices = params.get("branches_platforms")
-    if eqn.primitive.name == "cond" and choices is not None:
-        for branch, names in zip(params["branches"], choices, strict=True):
-            if names is None or platform in names:
-                return branch, 1
+    if params.get("branches_platforms") is not None:
+        index = decide(eqn)
+        return (None, 0) if index is None else (params["branches"][index], 1)
     for name in ("call_jaxpr", "fun_jaxpr", "jaxpr"):
         if eqn.primitive.name in _TRANSPARENT and name in params:
             return params[name], 0

@@ -57,13 +57,14 @@ def to_onnx(
     weights = {name: jnp.asarray(value) for name, value in weights.items()}
     size = batch or export.symbolic_shape("batch")[0]
     x = jax.ShapeDtypeStruct((size, *function.spec.input_shape), jnp.float32)
-    # Traced before jax2onnx replaces functions of Flax by its own.
     forward = for_platform(
         functools.partial(call, weights),
         _PLATFORM,
         x,
         replace={"conv_general_dilated": _convolution, "pad": _pad},
     )
+    # Traced once more, before jax2onnx replaces functions of JAX and Flax by its own.
+    forward = for_platform(forward, _PLATFORM, x)
     labelled = isinstance(function.spec, LabelSpec)
     try:
         graph = converted(
@@ -100,9 +101,8 @@ def _convolution(x, w, *, dimension_numbers, **how):
             x, w, dimension_numbers=dimension_numbers, **_plain(how)
         )
     stride, dilation = how["window_strides"][0], how["rhs_dilation"][0]
-    x = lax.pad(
-        x, jnp.zeros((), x.dtype), [_NONE, (*how["padding"][0], 0), *[_NONE] * 3]
-    )
+    around = (_NONE, (*how["padding"][0], 0), _NONE, _NONE, _NONE)
+    x = _pad(x, jnp.zeros((), x.dtype), padding_config=around)
     frames = (x.shape[1] - (w.shape[0] - 1) * dilation - 1) // stride + 1
     flat = {k: v[1:] if k in _SPATIAL else v for k, v in _plain(how).items()}
     total = 0.0

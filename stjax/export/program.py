@@ -19,6 +19,7 @@ from jax import export
 
 from stjax.data.base import LabelSpec
 from stjax.errors import UserError
+from stjax.export.branches import has_kernels, without_kernels
 from stjax.export.folder import flat_variables
 from stjax.export.given import Function, loaded
 from stjax.training.workdir import versions
@@ -164,14 +165,23 @@ def _exported(call, platforms, args, batch) -> export.Exported:
         if name not in known:
             raise UserError(f"unknown platform {name!r}; there are: {', '.join(known)}")
     try:
-        return export.export(jax.jit(call), platforms=tuple(platforms))(*args)
+        return _lowered(call, platforms, args)
+    except UserError:
+        raise
     except (TypeError, ValueError) as error:
-        if batch or isinstance(error, UserError):
+        if batch:
             raise
         line = " ".join(str(error).split())[:200]
         raise UserError(
             f"this model needs to know the size of the batch ({line}); set batch"
         ) from error
+
+
+def _lowered(call, platforms, args) -> export.Exported:
+    """Kernels are left out where the other platforms could not run them."""
+    if len(platforms) > 1 and has_kernels(jax.make_jaxpr(call)(*args).jaxpr):
+        call = without_kernels(call, *args)
+    return export.export(jax.jit(call), platforms=tuple(platforms))(*args)
 
 
 def _shown(aval) -> dict:

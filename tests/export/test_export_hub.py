@@ -3,14 +3,18 @@
 import numpy as np
 import pytest
 
-constants = pytest.importorskip("huggingface_constants")
+pytest.importorskip("huggingface_hub")
 
-from loopback import TOKEN, Hub  # noqa: E402
+from huggingface_hub import constants
+from loopback import TOKEN, Hub
 
-import stjax  # noqa: E402
-from stjax import cli  # noqa: E402
-from stjax.errors import UserError  # noqa: E402
-from stjax.export import push, to_folder  # noqa: E402
+import stjax
+from stjax import cli
+from stjax.errors import UserError
+from stjax.export import push, to_folder
+
+# The client's own, of the package that it speaks HTTP with.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
 
 @pytest.fixture
