@@ -68,14 +68,13 @@ def load(
         # Clips of another kind were generated: there are no such videos.
         of_videos = len(run.spec.channels) == 3
         views = _evaluation_views(run.config.data.to_dict()) if of_videos else None
-        function = Recogniser(
-            run.model, run.variables, run.spec, source=source, views=views
+        return Recogniser(
+            run.model, run.variables, run.spec, source=source, views=views, run=run
         )
-    else:
-        nan = run.config.data.nan
-        function = Predictor(run.model, run.variables, run.spec, source=source, nan=nan)
-    function.run = run
-    return function
+    nan = run.config.data.nan
+    return Predictor(
+        run.model, run.variables, run.spec, source=source, nan=nan, run=run
+    )
 
 
 def locate(path_or_name: str) -> epath.Path:

@@ -4,6 +4,7 @@ import tempfile
 
 from etils import epath
 
+from stjax.cli.running import checkpoint_step
 from stjax.errors import UserError, unknown
 
 _KINDS = ("folder", "program", "torch", "onnx")
@@ -16,7 +17,7 @@ def export(
     kind: str = "folder",
     push: str | None = None,
     private: bool = False,
-    step: str | None = None,
+    step: str = "best",
     frames: int | None = None,
     batch: int | None = None,
     platforms: str = "cpu,cuda,tpu",
@@ -37,7 +38,7 @@ def export(
         onnx.
       push: hf://ORG/NAME to upload the folder to.
       private: a new model on the Hub is private.
-      step: of the checkpoint (default: the best), "last" or a number.
+      step: of a workdir: best (the default), last or a number.
       frames: that a program or graph predicts (default: as in training).
       batch: clips that a program or graph takes (default: any number).
       platforms: of a program, with commas between; also rocm.
@@ -59,6 +60,7 @@ def export(
     given = {"frames": frames, "batch": batch}
     if kind not in ("program", "onnx") and any(given.values()):
         raise UserError("--frames and --batch are for --kind=program and --kind=onnx")
+    step = None if step == "best" else checkpoint_step(step)
     model = load(workdir, step, config=config, labels=labels)
     if kind == "program":
         path = exports.to_program(

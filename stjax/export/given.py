@@ -31,9 +31,8 @@ def run_of(model: Function) -> Run:
     Raises:
       UserError: it was made from parts.
     """
-    run = getattr(model, "run", None)
-    if run is None:
+    if model.run is None:
         raise UserError(
             "this model was made from parts, without a config; load it with stjax.load"
         )
-    return run
+    return model.run
