@@ -143,6 +143,7 @@ def _forward(model, clip: np.ndarray, position: Position, recognises: bool) -> l
 
 def _result(layer: Layer, arrays: dict, frames: int) -> Gate | Relation:
     name = "/".join(layer.path)
+    arrays = {key: np.asarray(value, np.float32) for key, value in arrays.items()}
     if layer.kind == "tau":
         static, dynamic = arrays["static"][0], arrays["dynamic"][0]
         whole = "enc_0" in layer.path and not len(dynamic) % frames
