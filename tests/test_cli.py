@@ -82,7 +82,7 @@ def test_help_of_the_program_is_quick_and_short():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stderr.strip() == ""
     assert "usage: stjax COMMAND" in done.stdout
-    assert len(done.stdout.splitlines()) < 20
+    assert len(done.stdout.splitlines()) < 30
 
 
 def test_program_exit_statuses():
