@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from stjax.recipes.known_answers import recipe, training
 
-_NATS = {"costly": 400.0, "free": 0.0}
+_NATS = {"costly": 1200.0, "free": 0.0}
 
 
 @recipe("fusion/shape_and_drift", cost=tuple(_NATS), frames=("in_order", "shuffled"))

@@ -26,7 +26,7 @@ def training(config: ConfigDict, source: str, steps: int, cost: float = 0.0) -> 
     config.optim.update(name="adam", lr=5e-3, schedule="onecycle", clip=1.0)
     config.train.update(steps=steps, eval_every=steps // 3, precise_bn=20)
     warmup = f"train.steps={steps // 3}"
-    config.search.update(gate="categorical", p_init=0.5, lr=5e-3, warmup=(warmup,))
+    config.search.update(gate="categorical", p_init=0.5, warmup=(warmup,))
     config.search.update(cost="macs", cost_weight=cost)
 
 
