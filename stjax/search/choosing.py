@@ -40,12 +40,14 @@ def pick(errors: Sequence[float], costs: Sequence[float], tolerance: float) -> i
 def chosen(ranking: dict, cost: str, tolerance: float | None) -> dict:
     """Adds to a ranking, best first: ``best``, ``pick``, ``pareto``, ``tolerance``.
 
+    Of equally good ones the cheapest is first.
+
     Args:
       ranking: with ``rows``.
       cost: of the Pareto front and the pick, one of `COSTS`.
       tolerance: in the units of the metric; None: one standard error of the best.
     """
-    rows = sorted(ranking["rows"], key=lambda row: error_in(row, ranking))
+    rows = sorted(ranking["rows"], key=lambda row: (error_in(row, ranking), row[cost]))
     errors = [error_in(row, ranking) for row in rows]
     costs = [row[cost] for row in rows]
     if tolerance is None:

@@ -21,6 +21,7 @@ from stjax.layers.slots import ALL, Slot, Strategy
 from stjax.macs import macs_by_scope
 from stjax.models.registry import model_fields
 from stjax.search.allowed import Units, allowed_units
+from stjax.training import inputs
 from stjax.training.state import build_model, init_variables
 
 _MOST = 100_000  # strategies that may be listed one by one
@@ -186,14 +187,19 @@ def plain_config(
     return config.lock()
 
 
-def create_space(config: ml_collections.ConfigDict, spec: Spec) -> Space:
+def create_space(config: ml_collections.ConfigDict, spec: Spec | None = None) -> Space:
     """The space of a config: its model with all units, and ``search.units``.
 
     The costs come from one trace of the template: nothing is computed.
 
+    Args:
+      config: of a search.
+      spec: of the clips; None: the training split is opened to see.
+
     Raises:
       UserError: the space is empty, or has one strategy only.
     """
+    spec = inputs.open_split(config, "train").spec if spec is None else spec
     if "units" not in model_fields(config.model.name):
         allowed_units((), ())  # raises: the space is empty
     model = build_model(plain_config(config), spec)

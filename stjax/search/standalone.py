@@ -73,7 +73,7 @@ def fidelity(
         ):
             return {}
         rows.append(_compared(row, place, space, ranking, split))
-    report = json.loads(to_json(_report(rows, ranking, init, split)))  # NaN is None
+    report = json.loads(to_json(report_of(rows, ranking, init, split)))  # NaN is None
     if jax.process_index() == 0:
         write_whole(folder / "fidelity.json", to_json(report, indent=1))
         write_whole(folder / "fidelity.md", markdown(report))
@@ -133,7 +133,15 @@ def _compared(row: dict, place: epath.Path, space: Space, ranking, split: str) -
     }
 
 
-def _report(rows: list[dict], ranking: dict, init: str, split: str) -> dict:
+def report_of(rows: list[dict], ranking: Mapping, init: str, split: str) -> dict:
+    """What `fidelity` returns.
+
+    Args:
+      rows: of strategies, with their value in the ``template`` and trained ``alone``.
+      ranking: that they come from.
+      init: how they were trained.
+      split: on which they were measured.
+    """
     metric, up = ranking["metric"], ranking["higher_is_better"]
     rows = [r for r in rows if None not in (r["template"], r["alone"])]
     x, y = ([row[key] for row in rows] for key in ("template", "alone"))

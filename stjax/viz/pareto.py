@@ -90,13 +90,14 @@ def _named(axes, rows, cost: str, metric: str, unit: float) -> None:
     """Names of the strategies that were asked for, beside their points."""
     low, high = (f(row[cost] for row in rows) / unit for f in (min, max))
     named = [row for row in rows if _kind(row) == "named"]
-    for row in sorted(named, key=lambda r: r["metrics"][metric])[:12]:
+    for i, row in enumerate(sorted(named, key=lambda r: r[cost])[:12]):
         right = row[cost] / unit > low + 0.75 * (high - low)
+        below = i % 2 == 0  # neighbours must not touch
         axes.annotate(
             "/".join(n for n in row["from"] if "sample" not in n),
             (row[cost] / unit, row["metrics"][metric]),
             textcoords="offset points",
-            xytext=(-6 if right else 6, -9),
+            xytext=(-6 if right else 6, -11 if below else 6),
             ha="right" if right else "left",
             fontsize=8,
         )
