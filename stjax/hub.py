@@ -10,6 +10,7 @@ from etils import epath
 from stjax.errors import UserError
 
 SCHEME = "hf://"
+_FILES = ["config.json", "model.safetensors", "README.md", "results.json"]
 _ADDRESS = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 
 
@@ -25,10 +26,9 @@ def download(address: str) -> epath.Path:
     """
     repo, revision = _parts(address)
     hub = _client()
-    patterns = ["config.json", "model.safetensors", "README.md", "results.json"]
     with _told(hub, address):
         path = hub.snapshot_download(
-            repo, revision=revision, allow_patterns=patterns, endpoint=_endpoint()
+            repo, revision=revision, allow_patterns=_FILES, endpoint=_endpoint()
         )
     return epath.Path(path)
 
@@ -60,6 +60,7 @@ def push(folder: str | epath.Path, address: str, *, private: bool = False) -> st
             repo_id=repo,
             folder_path=str(folder),
             revision=revision,
+            allow_patterns=_FILES,
             commit_message="Upload with stjax",
         )
     return str(url)

@@ -67,7 +67,7 @@ def load(
     if isinstance(run.spec, LabelSpec):
         # Clips of another kind were generated: there are no such videos.
         of_videos = len(run.spec.channels) == 3
-        views = _evaluation_views(run.config.data.to_dict()) if of_videos else None
+        views = evaluation_views(run.config.data.to_dict()) if of_videos else None
         return Recogniser(
             run.model, run.variables, run.spec, source=source, views=views, run=run
         )
@@ -162,7 +162,7 @@ def _refuse(place: epath.Path, what: str, **given) -> None:
             raise UserError(f"{place} is {what}; leave out {name}={value!r}")
 
 
-def _evaluation_views(data: dict) -> Views:
+def evaluation_views(data: dict) -> Views:
     """How a run's test videos were seen, from the ``data`` section of its config."""
     fields = inspect.signature(LabelledVideos).parameters
 

@@ -45,6 +45,8 @@ def read_program(path: str | epath.Path) -> Predictor | Recogniser:
       UserError: the file is damaged, of a newer stjax, not for this kind of device, or
         beyond what this version of JAX can read.
     """
+    from stjax.loading import evaluation_views  # which imports this module
+
     need_flatbuffers()
     path = epath.Path(path)
     metadata, arrays = _read(path)
@@ -65,7 +67,9 @@ def read_program(path: str | epath.Path) -> Predictor | Recogniser:
     weights = nested({name: arrays[name] for name in metadata["weights"]})
     source = f"program {path}"
     if isinstance(spec, LabelSpec):
-        function = _Recogniser(model, weights, spec, source=source)
+        data = metadata["data"]
+        views = evaluation_views(data) if data and len(spec.channels) == 3 else None
+        function = _Recogniser(model, weights, spec, source=source, views=views)
     else:
         nan = metadata["nan"]
         function = _Predictor(model, weights, spec, source=source, nan=nan)

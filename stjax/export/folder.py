@@ -76,7 +76,7 @@ def to_folder(
         "format_version": FORMAT,
         "library_name": "stjax",
         "model_type": run.config.model.name,
-        "config": _public(configs.to_dict(run.config)),
+        "config": public(configs.to_dict(run.config)),
         "clips": run.spec.to_dict(),
         "step": run.step,
         "weights": {"file": WEIGHTS, "sha256": hashlib.sha256(weights).hexdigest()},
@@ -200,7 +200,7 @@ def _weights(folder: epath.Path, checksum: str) -> dict[str, np.ndarray]:
     return flat
 
 
-def _public(values: dict) -> dict:
+def public(values: dict) -> dict:
     """A config without paths of the machine it was used on."""
     data = {k: None if _is_place(v) else v for k, v in values["data"].items()}
     train = values["train"] | {"init_from": None, "init_labels": None}

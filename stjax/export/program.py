@@ -17,10 +17,11 @@ import numpy as np
 from etils import epath
 from jax import export
 
+from stjax.config import to_dict
 from stjax.data.base import LabelSpec
 from stjax.errors import UserError
 from stjax.export.branches import has_kernels, without_kernels
-from stjax.export.folder import flat_variables
+from stjax.export.folder import flat_variables, public
 from stjax.export.given import Function, loaded
 from stjax.training.workdir import versions
 
@@ -78,6 +79,7 @@ def to_program(
         "call": "jax.export.deserialize(program).call(weights, x)",
         "calling_convention_version": exported.calling_convention_version,
         "weights": list(weights),
+        "data": public(to_dict(function.run.config))["data"] if function.run else None,
         "sha256": checksum(arrays),
         "versions": versions(),
     }
@@ -179,9 +181,10 @@ def _exported(call, platforms, args, batch) -> export.Exported:
 
 def _lowered(call, platforms, args) -> export.Exported:
     """Kernels are left out where the other platforms could not run them."""
-    if len(platforms) > 1 and has_kernels(jax.make_jaxpr(call)(*args).jaxpr):
-        call = without_kernels(call, *args)
-    return export.export(jax.jit(call), platforms=tuple(platforms))(*args)
+    function = jax.jit(call)
+    if len(platforms) > 1 and has_kernels(function.trace(*args).jaxpr.jaxpr):
+        function = jax.jit(without_kernels(call, *args))
+    return export.export(function, platforms=tuple(platforms))(*args)
 
 
 def _shown(aval) -> dict:
