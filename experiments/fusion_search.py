@@ -53,10 +53,11 @@ _TASKS = flags.DEFINE_list("tasks", list(CONFIGS), "Templates to fit.")
 _SEEDS = flags.DEFINE_integer("seeds", 5, "Templates of each task.")
 _ALONE = flags.DEFINE_list("alone", list(STEPS), "Tasks to train strategies alone on.")
 _ALONE_SEEDS = flags.DEFINE_integer("alone_seeds", 1, "Trainings of each strategy.")
+_COUNT = flags.DEFINE_integer("count", 24, "Strategies of shape_and_drift, alone.")
 _STEPS = flags.DEFINE_integer("steps", 0, "Of all trainings; 0: those of the configs.")
 
 
-def stratified(count: int = 24) -> tuple[str, ...]:
+def stratified(count: int) -> tuple[str, ...]:
     """Strategies with 0 to 4 temporal layers, as evenly as there are so many."""
     rng = np.random.default_rng(0)
     groups = [[s for s in EVERYTHING if 4 - s.count("s") == n] for n in range(5)]
@@ -68,7 +69,7 @@ def stratified(count: int = 24) -> tuple[str, ...]:
 def alone_strategies(task: str) -> tuple[str, ...]:
     """Those that are trained separately."""
     few = {"order_ladder": PATTERNS, "appearance": ("ssss", "++++")}
-    return few.get(task) or stratified()
+    return few.get(task) or stratified(_COUNT.value)
 
 
 def units(letters: str) -> tuple[str, ...]:

@@ -76,7 +76,8 @@ def test_what_is_wrong_is_seen(accuracy, missed):
 
 
 def test_strategies_alone_are_stratified():
-    names = fusion_search.stratified()
+    names = fusion_search.stratified(24)
+    assert names[:16] == fusion_search.stratified(16)
     layers = [fusion_criteria.layers_of(s) for s in names]
     assert len(set(names)) == 24
     assert [layers.count(n) for n in range(5)] == [1, 6, 6, 6, 5]
