@@ -57,7 +57,8 @@ def rank(
       samples: how many strategies to draw from the gates.
       uniform: how many to draw without them, as a control.
       include: more strategies, separated by semicolons: files .json, a unit for all
-        slots, units with commas between, or a letter a slot.
+        slots, units with commas between, a letter a slot, or the data set of a
+        published one such as ssv1.
       split: validation (the default) or train; test would leak.
       step: of the checkpoint: last (the default), best or a number.
       batches: of training clips, to measure batch statistics of each strategy on; 0

@@ -23,7 +23,7 @@ def allowed_units(
 
     Raises:
       UserError: no slot at all, a pattern that matches none, a unit that a slot does
-        not have, or a slot without any unit.
+        not have, a slot without any unit, or nothing to choose anywhere.
     """
     if not slots:
         raise UserError(
@@ -50,6 +50,11 @@ def allowed_units(
                 f"the search space is empty: search.units leaves no unit for {name!r};"
                 " allow at least one"
             )
+    if all(len(units) == 1 for units in allowed.values()):
+        raise UserError(
+            "the search space has one strategy only: search.units allows one unit in"
+            " every slot; allow more"
+        )
     return tuple(allowed[slot.name] for slot in slots)
 
 

@@ -17,7 +17,12 @@ from stjax.search.posterior import Posterior
 from stjax.search.ranking import read_ranking, search_folder, search_run
 from stjax.search.scoring import recalibration, without_gates
 from stjax.search.space import Space, create_space, plain_config
-from stjax.search.strategy import parse_strategy, short, write_strategy
+from stjax.search.strategy import (
+    known_strategies,
+    parse_strategy,
+    short,
+    write_strategy,
+)
 from stjax.sharding.mesh import make_mesh, put_batch, replicated
 from stjax.training.batch_stats import Recalibrator
 from stjax.training.checkpoint import Checkpoints, Step
@@ -52,8 +57,8 @@ def export(
 
     Args:
       workdir: of a search.
-      strategy: units, or words: "best" and "pick" of its ranking, "mode", or see
-        `stjax.search.strategy.parse_strategy`.
+      strategy: units, or words: "best" and "pick" of its ranking, "mode", the data
+        set of a published one, or see `stjax.search.strategy.parse_strategy`.
       output: folder to write; None: ``search/export`` in the workdir.
       fuse: fold paths that are the same function class, see `stjax.search.fuse`.
       batches: of training clips, to measure the batch statistics on; 0: the template's.
@@ -165,7 +170,7 @@ def find_strategy(run: Run, space: Space, strategy: str | Sequence[str]):
         ranking = read_ranking(search_folder(run.workdir) / "ranking.json", space)
         return parse_strategy(ranking[strategy], space)
     mode = Posterior.of(run.model, run.variables).mode()
-    return parse_strategy(strategy, space, {"mode": mode})
+    return parse_strategy(strategy, space, known_strategies(space, mode))
 
 
 def strategy_config(run: Run, units: Sequence[str]) -> ml_collections.ConfigDict:
@@ -202,7 +207,7 @@ def used_variables(model, variables: dict, run: Run, config) -> dict:
 
 def write_run(output: epath.Path, config, variables: dict, step: int) -> None:
     """A workdir with one checkpoint, as a training leaves it."""
-    setup = prepare(config)
+    setup = prepare(config, make_mesh(devices=usable_devices(config.data.batch)))
     describe(output, config, setup.spec)
     variables = jax.device_get(variables)
     state = create_state(variables, setup.tx, config.train.ema is not None)

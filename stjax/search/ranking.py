@@ -17,7 +17,13 @@ from stjax.search.choosing import COSTS, chosen, markdown
 from stjax.search.posterior import Posterior
 from stjax.search.scoring import Scorer
 from stjax.search.space import Space, create_space
-from stjax.search.strategy import letters, parse_strategy, short, write_strategy
+from stjax.search.strategy import (
+    known_strategies,
+    letters,
+    parse_strategy,
+    short,
+    write_strategy,
+)
 from stjax.search.template import Template
 from stjax.sharding.mesh import make_mesh
 from stjax.training import inputs
@@ -187,7 +193,8 @@ def _candidates(
     """Each strategy and where it comes from; no one twice."""
     found: dict[Strategy, list[str]] = {}
     mode = posterior.mode()
-    named = {text: parse_strategy(text, space, {"mode": mode}) for text in include}
+    known = known_strategies(space, mode)
+    named = {text: parse_strategy(text, space, known) for text in include}
     named |= {f"all {unit}": s for unit, s in space.uniform.items()} | {"mode": mode}
     for name, strategy in named.items():
         found.setdefault(strategy, []).append(name)

@@ -205,11 +205,6 @@ def create_space(config: ml_collections.ConfigDict, spec: Spec | None = None) ->
     model = build_model(plain_config(config), spec)
     slots = tuple(model.slots)
     units = allowed_units(slots, config.search.units)
-    if all(len(some) == 1 for some in units):
-        raise UserError(
-            "the search space has one strategy only: search.units allows one unit in"
-            " every slot; allow more"
-        )
     variables = jax.eval_shape(lambda: init_variables(model, spec, config.seed))
     leaves = flax.traverse_util.flatten_dict(variables["params"])
     params = {}

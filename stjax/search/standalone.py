@@ -57,11 +57,11 @@ def fidelity(
     Raises:
       UserError: no ranking there, less than 3 strategies, or one that has no score.
     """
+    if split not in _SPLITS:
+        raise UserError(f"--split={split}: expected one of {', '.join(_SPLITS)}")
     run = search_run(workdir, step)
     space = create_space(run.config, run.spec)
     ranking = read_ranking(search_folder(workdir) / "ranking.json", space)
-    if split not in _SPLITS:
-        raise UserError(f"--split={split}: expected one of {', '.join(_SPLITS)}")
     chosen = _chosen(run, space, ranking, count, strategies)
     folder = epath.Path(output or search_folder(workdir) / "fidelity")
     rows = []

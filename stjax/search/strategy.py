@@ -15,6 +15,7 @@ from etils import epath
 
 from stjax.errors import UserError
 from stjax.layers.slots import Strategy
+from stjax.search.published import STRATEGIES, published_strategy
 from stjax.search.space import Space
 from stjax.training.writer import write_whole
 
@@ -123,6 +124,19 @@ def parse_strategy(
         f"{text!r} is no strategy: expected a .json file, a unit for all slots, units"
         f" with commas between, {len(space.slots)} letters ({told}){names}"
     )
+
+
+def known_strategies(space: Space, mode: Strategy) -> dict[str, Strategy]:
+    """Strategies with a name: "mode", and the data sets of the published ones.
+
+    Args:
+      space: of a search.
+      mode: of its posterior.
+    """
+    published = STRATEGIES.get(space.model, ())
+    return {name: published_strategy(space.model, name) for name in published} | {
+        "mode": mode
+    }
 
 
 def _checked(what: str, space: Space, units: Sequence[str]) -> Strategy:

@@ -159,12 +159,13 @@ def test_pictures_and_numbers(predictor, monkeypatch):
         return export(workdir, units, place, batches=1)
 
     monkeypatch.setattr(standalone, "retrain", copy)
-    ranking = rank(predictor, samples=6, batches=1)
+    ranking = rank(predictor, samples=3, batches=1)
     report = fidelity(predictor, count=4)
     assert len(report["rows"]) == 4
     for row in report["rows"]:
         assert row["alone"] == pytest.approx(row["template"], rel=1e-5)
-    assert report["kendall"]["value"] == report["spearman"]["value"] == 1
+    assert report["kendall"]["value"] == pytest.approx(1)
+    assert report["spearman"]["value"] == pytest.approx(1)
     assert report["regret"] == 0
     page = (predictor / "search" / "fidelity" / "fidelity.md").read_text()
     assert "Kendall tau-b 1.00" in page and "4 strategies" in page

@@ -178,3 +178,13 @@ def test_letters_of_other_units(space):
     found = strategies.letters(dataclasses.replace(space, slots=slots))
     assert len(set(found.values())) == 5 and found["S"] == "s"
     assert found["dynamic"] == "d" and found["both"] == "b"
+
+
+def test_published_strategies_have_names(space):
+    known = strategies.known_strategies(space, ("S",) * 3)
+    assert known == {"mode": ("S",) * 3}
+    resnet = dataclasses.replace(space, model="fusion_resnet50")
+    known = strategies.known_strategies(resnet, ("S",) * 3)
+    assert known["ucf101"] == ("S+ST",) * 16
+    with pytest.raises(UserError, match="16 units, the space of fusion_resnet50 3"):
+        strategies.parse_strategy("ucf101", resnet, known)
