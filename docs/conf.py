@@ -10,7 +10,6 @@ extensions = [
     "sphinx.ext.apidoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx.ext.viewcode",
 ]
 html_theme, html_title = "furo", "stjax"
 # Of links out of this folder; tests/test_docs.py asks whether their files exist.
