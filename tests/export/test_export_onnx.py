@@ -14,7 +14,8 @@ from stjax.export import to_onnx
 from stjax.export.branches import for_platform
 from stjax.ops.conv import conv_nd
 
-NAMES = ("simvp_tau", "i3d_r50_w4_nl_softmax", "uniformer_tiny_std")
+# I3D with non-local blocks is right too, but jax2onnx takes a minute for it.
+NAMES = ("simvp_tau", "uniformer_tiny_std")
 
 
 def primitives(jaxpr):
