@@ -160,15 +160,15 @@ def test_pictures_and_numbers(predictor, monkeypatch):
 
     monkeypatch.setattr(standalone, "retrain", copy)
     ranking = rank(predictor, samples=3, batches=1)
-    report = fidelity(predictor, count=4)
-    assert len(report["rows"]) == 4
+    report = fidelity(predictor, count=3)
+    assert len(report["rows"]) == 3
     for row in report["rows"]:
         assert row["alone"] == pytest.approx(row["template"], rel=1e-5)
     assert report["kendall"]["value"] == pytest.approx(1)
     assert report["spearman"]["value"] == pytest.approx(1)
     assert report["regret"] == 0
     page = (predictor / "search" / "fidelity" / "fidelity.md").read_text()
-    assert "Kendall tau-b 1.00" in page and "4 strategies" in page
+    assert "Kendall tau-b 1.00" in page and "3 strategies" in page
     found = show(predictor)
     assert found["marked"] == ranking["best"] and found["mode"] == "sl"
     assert found["fidelity"]["regret"] == 0 and found["space"]["size"] == 9
