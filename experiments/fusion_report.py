@@ -8,10 +8,13 @@ from fusion_criteria import layers_of, temporal, trained
 from stjax.data.known_answers import ladder_accuracy
 from stjax.search.agreement import interval, kendall, spearman, within
 
+SAME = {"uniform": "shape_and_drift"}
+"""Templates whose strategies are trained alone for another one."""
+
 
 def fidelity(rows: dict, task: str) -> list[dict]:
     """Template against alone, a row for each template."""
-    separate = trained(rows["alone"].get(task, []))
+    separate = trained(rows["alone"].get(SAME.get(task, task), []))
     names = list(separate)
     found = []
     for row in rows["search"].get(task, []) if len(names) > 3 else ():
@@ -73,7 +76,7 @@ def _fidelity(rows: dict) -> list[str]:
         " equally many temporal layers | regret |",
         "|" + " --- |" * 7,
     ]
-    for task in rows["alone"]:
+    for task in rows["search"]:
         for of in fidelity(rows, task):
             told = [
                 f"{value:.2f} [{low:.2f}, {high:.2f}]"
@@ -90,9 +93,9 @@ def _fidelity(rows: dict) -> list[str]:
 def _ladder(rows: dict) -> list[str]:
     """Accuracies by task and strategy: mean over templates, and alone."""
     lines = []
-    for task, alone in rows["alone"].items():
-        separate, found = trained(alone), rows["search"].get(task, [])
-        if not found:
+    for task, found in rows["search"].items():
+        separate = trained(rows["alone"].get(SAME.get(task, task), []))
+        if not separate:
             continue
         lines += [
             f"{task}: accuracy of strategies, percent; template: mean and range of"

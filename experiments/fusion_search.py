@@ -35,6 +35,7 @@ CONFIGS = {
     "appearance_free": "fusion/appearance:free",
     "shape_and_drift": "fusion/shape_and_drift:costly",
     "shuffled": "fusion/shape_and_drift:costly,shuffled",
+    "uniform": "fusion/shape_and_drift:free,uniform",
 }
 UNITS = {"s": "S", "t": "ST", "+": "S+ST"}
 PATTERNS = tuple(map("".join, itertools.product("st", repeat=4)))
@@ -45,6 +46,7 @@ SCORED = {
     "appearance_free": (*PATTERNS, "++++"),
     "shape_and_drift": EVERYTHING,
     "shuffled": PATTERNS,
+    "uniform": EVERYTHING,
 }
 STEPS = {"order_ladder": 400, "appearance": 300, "shape_and_drift": 400}
 

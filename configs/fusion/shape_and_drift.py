@@ -1,6 +1,9 @@
 """A search where half of the label needs time: some layers should have it, not all.
 
-stjax search fit --config=fusion/shape_and_drift --workdir=DIR
+    stjax search fit --config=fusion/shape_and_drift --workdir=DIR
+
+What a template says of its strategies, and what they are trained alone, are in
+``experiments/fusion_search.md``.
 """
 
 from ml_collections import ConfigDict
@@ -10,12 +13,27 @@ from stjax.recipes.known_answers import recipe, training
 _NATS = {"costly": 1200.0, "free": 0.0}
 
 
-@recipe("fusion/shape_and_drift", cost=tuple(_NATS), frames=("in_order", "shuffled"))
-def get_config(config: ConfigDict, cost: str, frames: str) -> None:
-    """Variants: whether keeping a path costs; the control, frames in random order."""
+@recipe(
+    "fusion/shape_and_drift",
+    cost=tuple(_NATS),
+    frames=("in_order", "shuffled"),
+    gates=("learned", "uniform"),
+)
+def get_config(config: ConfigDict, cost: str, frames: str, gates: str) -> None:
+    """Variants, by group.
+
+    Args:
+      config: to be filled in.
+      cost: whether keeping a path costs.
+      frames: in random order they are a control: nothing tells the direction.
+      gates: "uniform": they stay where they begin, so that all strategies are drawn
+        alike, as in single path one-shot search (Guo et al. 2019).
+    """
     training(config, "shape_and_drift", steps=900, cost=_NATS[cost])
     config.data.sigma = 0.2  # with 0.1 all strategies that see time are right always
     config.data.shuffle = frames == "shuffled"
+    if gates == "uniform":
+        config.search.lr = 1e-9
 
 
 miniature = get_config.miniature
