@@ -37,7 +37,10 @@ class Predictor(Trained):
 
     A probabilistic model would put a member axis in front of the batch.
 
-    Attributes: those of `stjax.trained.Trained`.
+    Has the attributes of `stjax.trained.Trained`.
+
+    Attributes:
+      nan: "error" or "mask", what missing input values are.
     """
 
     def __init__(

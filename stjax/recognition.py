@@ -29,8 +29,10 @@ class Recogniser(Trained):
     cut into parts of `largest_batch`. ``recogniser.astype("bfloat16")`` computes in
     half the memory, and ``recogniser.on(make_mesh())`` on all devices.
 
-    Attributes: those of `stjax.trained.Trained`, and
-      views: which frames of a video it looks at.
+    Has the attributes of `stjax.trained.Trained`.
+
+    Attributes:
+      views: which frames of a video it looks at; None where that is not known.
     """
 
     def __init__(

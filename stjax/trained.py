@@ -35,6 +35,8 @@ class Trained:
       mesh: the devices that share a batch; None: one device.
     """
 
+    program = False  # exported, so that its arithmetic and devices are fixed
+
     def __init__(
         self,
         model: nn.Module,
@@ -87,8 +89,13 @@ class Trained:
             share the rows of a frame. The parameters are copied to each.
 
         Raises:
-          UserError: the mesh goes across hosts.
+          UserError: the mesh goes across hosts, or this is an exported program.
         """
+        if self.program and mesh.size > 1:
+            raise UserError(
+                "an exported program runs on one device; load the weights instead,"
+                " from a workdir or an exported folder"
+            )
         if any(d.process_index != jax.process_index() for d in mesh.devices.flat):
             raise UserError(
                 "the mesh goes across hosts, but predictions come back to one; use"

@@ -9,6 +9,7 @@ import pytest
 from stjax.data.base import ClipSpec
 from stjax.errors import UserError
 from stjax.prediction import Predictor
+from stjax.sharding.mesh import make_mesh
 
 PIXELS = ClipSpec(3, 2, 8, 8)
 KELVIN = ClipSpec(
@@ -128,6 +129,7 @@ BAD = {
     "float 0..255": (np.full((3, 8, 8, 1), 200.0), "divide by 255 or give uint8"),
     "int": (np.full((3, 8, 8, 1), 300), "300, expected 0 to 255"),
     "text": (np.full((3, 8, 8, 1), "a"), "dtype <U1, expected uint8 or float"),
+    "ragged": ([np.zeros((3, 8, 8)), np.zeros((3, 4, 8))], "differ in shape"),
     "complex": (np.zeros((3, 8, 8, 1), complex), "complex128, expected"),
 }
 
@@ -137,6 +139,25 @@ def test_bad_input_is_one_line(pixels, x, message):
     with pytest.raises(UserError, match=message) as error:
         pixels(x)
     assert "\n" not in str(error.value)
+
+
+def test_the_batch_of_a_call():
+    predictor = make(PIXELS, largest_batch=4)
+    x = np.random.default_rng(1).random((5, 3, 8, 8, 1)).astype(np.float32)
+    np.testing.assert_array_equal(predictor(x, batch=1), predictor(x))
+    predictor(x, batch=5)
+    # 4 and 1 of the batch of 4, 1 again, and 5
+    assert predictor._predict._cache_size() == 3
+    with pytest.raises(UserError, match="batch=0: expected at least 1"):
+        predictor(x, batch=0)
+
+
+def test_an_exported_program_has_one_device():
+    predictor = make(PIXELS)
+    predictor.program = True
+    predictor.on(make_mesh(data=1, devices=jax.devices()[:1]))
+    with pytest.raises(UserError, match="an exported program runs on one device"):
+        predictor.on(make_mesh(data=2, devices=jax.devices()[:2]))
 
 
 def test_missing_values_may_be_masked():
