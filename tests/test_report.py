@@ -238,6 +238,24 @@ def test_further_pictures(tmp_path):
     assert "Further pictures" in page and 'alt="marginals"' in page
 
 
+def test_a_search_shows_its_marginals(loaded, monkeypatch, tmp_path):
+    from stjax import media
+    from stjax.search import showing
+
+    def show(workdir, output):
+        picture = np.zeros((4, 4, 3), np.uint8)
+        media.write_png(f"{output}/marginals.png", picture)
+        return {"pictures": ["marginals.png"], "mode": "S+T", "marked": "T+T"}
+
+    monkeypatch.setattr(showing, "show", show)
+    config = configs.load_config("tau/moving_digits:miniature")
+    config.search.gate = "categorical"
+    run = make_run(tmp_path / "frames", config, FRAMES, {})
+    page = report.write(run, clips=1).read_text()
+    assert "Most probable: S+T ; best of the ranking: T+T" in text_of(page)
+    assert 'alt="marginals"' in page
+
+
 def test_errors(tmp_path, capsys):
     with pytest.raises(UserError, match=r"config\.json"):
         report.write(tmp_path)
