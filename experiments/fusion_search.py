@@ -153,9 +153,22 @@ def write_table(folder: epath.Path) -> str:
     checks = measured(rows)
     text = markdown(checks, rows)
     (folder / "table.md").write_text(text)
-    values = {"criteria": checks, "rows": rows}
-    (folder / "table.json").write_text(json.dumps(values, indent=1) + "\n")
+    lines = {
+        kind: {task: [short(row) for row in of] for task, of in tasks.items()}
+        for kind, tasks in rows.items()
+    }
+    values = {"criteria": checks, "rows": lines}
+    (folder / "table.json").write_text(json.dumps(values, indent=0) + "\n")
     return text
+
+
+def short(row: dict) -> dict:
+    """Without what other figures of the row, or the space, tell."""
+    found = {k: v for k, v in row.items() if k not in ("log_prob", "macs")}
+    if "posterior" in row:
+        found["posterior"] = {k: row["posterior"][k] for k in ("mode", "marginals")}
+        found["posterior"]["path_on"] = row["posterior"]["path_on"]
+    return found
 
 
 def main(argv: list[str]) -> None:

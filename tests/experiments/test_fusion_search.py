@@ -38,7 +38,7 @@ def ladder_row(accuracy, seed=0):
         "not_recalibrated": dict.fromkeys(found, 0.5) | {"tttt": 0.7},
         "macs": {s: 1000 - s.count("s") for s in names},
         "log_prob": dict.fromkeys(names, -3.0),
-        "posterior": {"path_on": on, "mode": ["ST"] * 4},
+        "posterior": {"path_on": on, "mode": ["ST"] * 4, "marginals": {}},
     }
 
 
@@ -54,10 +54,12 @@ def outcome(accuracy):
     return found
 
 
+NEAR = [0.5, 0.66, 0.83, 0.985, 0.99]
+
+
 def test_the_truth_passes():
-    near = [0.5, 0.66, 0.83, 0.985, 0.99]
-    assert all(outcome(near).values())
-    assert set(outcome(near)) == {"B1", "B2", "B3", "B4", "B6"}
+    assert all(outcome(NEAR).values())
+    assert set(outcome(NEAR)) == {"B1", "B2", "B3", "B4", "B6"}
 
 
 @pytest.mark.parametrize(
@@ -86,7 +88,9 @@ def test_strategies_alone_are_stratified():
 def test_masked_training_is_that_of_the_network():
     """Same weights and clips: the same weights after three steps."""
     config = load_config("fusion/order_ladder:miniature")
-    units = ("ST", "S", "S+ST", "S")
+    with config.unlocked():
+        config.model.depth = 2
+    units = ("S+ST", "S")
     alone = Alone(config, steps=3)
     masked = alone.train(units, seed=5)
     plain = plain_config(config, units)
@@ -99,8 +103,7 @@ def test_masked_training_is_that_of_the_network():
     for k in range(3):
         batch = {key: v for key, v in dataset[k].items() if key != "replaced"}
         state, _ = step(state, put_batch(setup.mesh, batch))
-    found = masked.params["block_1"]
-    assert "t" in found and "t" not in state.params["block_1"]
+    assert "t" in masked.params["block_1"] and "t" not in state.params["block_1"]
     for path, leaf in jax.tree_util.tree_leaves_with_path(state.params):
         other = masked.params
         for key in path:
@@ -111,7 +114,7 @@ def test_masked_training_is_that_of_the_network():
 def test_table(tmp_path):
     folder = epath.Path(tmp_path)
     file = folder / "search" / "order_ladder" / "0.json"
-    row = fusion_search.kept(file, lambda: ladder_row(TRUE))
+    row = fusion_search.kept(file, lambda: ladder_row(NEAR))
     assert row == fusion_search.kept(file, lambda: 1 / 0)  # done already
     for s, seed in itertools.product(fusion_search.PATTERNS, (0, 1)):
         accuracy = TRUE[fusion_criteria.layers_of(s)]
