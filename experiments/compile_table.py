@@ -50,6 +50,7 @@ FIRST = (
     "tau/kth:20",
     "uniformer/kinetics400:b,32x4",
     "nonlocal/kinetics_long:i3d_r101,nl5,128x1",
+    "fusion/ssv1:densenet121,search",
 )
 _LABELLED = 8  # clips of a device, where a config does not tell those of a GPU
 
@@ -94,6 +95,8 @@ def fingerprint(values) -> str:
         "remat": values.remat,
         "mesh": values.mesh.to_dict(),
     }
+    if values.search.gate:
+        program["gates"] = [values.search.gate, values.search.units]
     program = {k: v for k, v in program.items() if v is not None}
     text = json.dumps(program, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
