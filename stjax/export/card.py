@@ -74,14 +74,14 @@ def _head(function: Function, name: str, license: str, results: dict | None) -> 
 def _usage(function: Function, name: str) -> str:
     if isinstance(function.spec, LabelSpec):
         return (
-            "import stjax\n\n"
-            f'recogniser = stjax.load("{name}")  # this folder, or hf://ORG/{name}\n'
+            "import stjax\n\n# The path of this folder, or hf://ORG/NAME.\n"
+            f'recogniser = stjax.load("{name}")\n'
             'print(recogniser.top_k(recogniser.video("clip.mp4")))'
         )
     shape = ", ".join(map(str, function.spec.input_shape))
     return (
-        "import stjax\n\n"
-        f'predictor = stjax.load("{name}")  # this folder, or hf://ORG/{name}\n'
+        "import stjax\n\n# The path of this folder, or hf://ORG/NAME.\n"
+        f'predictor = stjax.load("{name}")\n'
         f"frames = predictor(past)  # past: [B, {shape}]"
     )
 
