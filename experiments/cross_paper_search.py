@@ -30,8 +30,8 @@ from stjax.training.workdir import Run
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where all goes.")
 _CONFIG = flags.DEFINE_string("config", "fusion/moving_digits", "Of the search.")
 _DATA = flags.DEFINE_string("data", None, "data.path, for configs that need one.")
-_SAMPLES = flags.DEFINE_integer("samples", 40, "Strategies drawn from the gates.")
-_UNIFORM = flags.DEFINE_integer("uniform", 30, "Strategies that are equally likely.")
+_SAMPLES = flags.DEFINE_integer("samples", 20, "Strategies drawn from the gates.")
+_UNIFORM = flags.DEFINE_integer("uniform", 15, "Strategies that are equally likely.")
 _ALONE = flags.DEFINE_list(
     "alone",
     ["best", "tau", "gsta", "worst"],
@@ -39,7 +39,7 @@ _ALONE = flags.DEFINE_list(
 )
 _SEEDS = flags.DEFINE_list("seeds", ["42", "43", "44"], "Of the trainings alone.")
 _FIT_STEPS = flags.DEFINE_integer("fit_steps", 0, "Of the template; 0: the config's.")
-_STEPS = flags.DEFINE_integer("steps", 1200, "Of each training alone.")
+_STEPS = flags.DEFINE_integer("steps", 800, "Of each training alone.")
 _BATCHES = flags.DEFINE_integer("batches", 10, "Of batch statistics in the ranking.")
 _CLIPS = flags.DEFINE_integer("eval_clips", 0, "data.eval_clips; 0: the config's.")
 
@@ -143,16 +143,15 @@ def table(fitted: dict, ranking: dict, rows: list[dict]) -> str:
         "",
     ]
     if rows:
-        seeds = ", ".join(map(str, rows[0]["seeds"]))
         lines += [
             f"Trained alone from scratch, {rows[0]['steps']:,} steps each, on"
             f" {rows[0]['clips']:,} test clips; mean ± standard deviation over"
-            f" the seeds {seeds}.",
+            " the seeds.",
             "",
             f"| strategy | place | {first} inherited | "
             + " | ".join(f"test {name}" for name in metrics)
-            + " | parameters | MMAC | time |",
-            "|" + " --- |" * (len(metrics) + 6),
+            + " | seeds | parameters | MMAC | time |",
+            "|" + " --- |" * (len(metrics) + 7),
         ]
     for values in rows:
         cells = [
@@ -160,6 +159,7 @@ def table(fitted: dict, ranking: dict, rows: list[dict]) -> str:
             f"{values['place']} of {count}",
             f"{values['inherited'][first]:.4g}",
             *(_told(values["alone"][name]) for name in metrics),
+            ", ".join(map(str, values["seeds"])),
             f"{values['params']:,}",
             f"{values['macs'] / 1e6:.4g}",
             f"{statistics.mean(values['seconds']) / 60:.1f} min",
@@ -203,8 +203,9 @@ def search(folder: epath.Path) -> None:
             units = parse_strategy(strategy, space)
             found = alone(run, units, folder / "alone" / strategy / seed)
             done.setdefault(strategy, []).append(found)
-        rows = [row(*places[s], wanted[s], runs) for s, runs in done.items()]
-        print(_write(folder, fitted, ranking, rows), flush=True)
+            rows = [row(*places[s], wanted[s], runs) for s, runs in done.items()]
+            _write(folder, fitted, ranking, rows)
+    print((folder / "table.md").read_text())
 
 
 def command() -> str:
@@ -213,7 +214,7 @@ def command() -> str:
     return " ".join(["python experiments/cross_paper_search.py --workdir=DIR", *named])
 
 
-def _write(folder, fitted, ranking, rows) -> str:
+def _write(folder, fitted, ranking, rows) -> None:
     kept = ("params", "steps", "seconds", "seed", "devices")
     found = {
         "command": command(),
@@ -225,7 +226,6 @@ def _write(folder, fitted, ranking, rows) -> str:
     text = f"`{command()}`\n\n" + table(fitted, ranking, rows)
     (folder / "table.md").write_text(text)
     (folder / "table.json").write_text(json.dumps(found, indent=1) + "\n")
-    return text
 
 
 def main(argv: list[str]) -> None:

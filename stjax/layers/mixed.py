@@ -1,9 +1,11 @@
 """Translator blocks with a choice of token mixer, from all four papers' units.
 
 A block is BN, mixer, layer scale; BN, MixMlp, layer scale, as that of TAU and gSTA is.
-Only the mixer is chosen; the rest is the block's own, whatever the choice, so that
-units are compared by what they mix and a network of one unit, ``tau`` or ``gsta``, is
-the ordinary one. Frames are stacked along channels: [B, h, w, D], D = T * C.
+Only the mixer with its layer scale is chosen; the rest is the block's own, whatever the
+choice, so that units are compared by what they mix and a network of one unit, ``tau``
+or ``gsta``, is the ordinary one. (A layer scale that all mixers share stays small: they
+pull it to different sides, and then no choice makes a difference. TAU and its halves
+share theirs.) Frames are stacked along channels: [B, h, w, D], D = T * C.
 """
 
 import flax.linen as nn
@@ -28,7 +30,7 @@ from stjax.layers.slots import Masks, Slot, gated
 from stjax.layers.tau import dynamic_attention, static_attention
 from stjax.sharding.activations import fold, splits_rows, unfold
 
-_TAU = ("tau/proj_1", "tau/proj_2")
+_TAU = ("tau/proj_1", "tau/proj_2", "layer_scale_1_tau")
 _STATIC = tuple(
     f"tau/spatial_gating_unit/{name}" for name in ("conv0", "conv_spatial", "conv1")
 )
@@ -37,10 +39,10 @@ MIXERS = {
     "tau_static": (*_TAU, *_STATIC),
     "tau_dynamic": (*_TAU, *_DYNAMIC),
     "tau": (*_TAU, *_STATIC, *_DYNAMIC),
-    "gsta": ("gsta",),
-    "local": ("local",),
-    "global": ("global",),
-    "non_local": ("non_local",),
+    "gsta": ("gsta", "layer_scale_1_gsta"),
+    "local": ("local", "layer_scale_1_local"),
+    "global": ("global", "layer_scale_1_global"),
+    "non_local": ("non_local", "layer_scale_1_non_local"),
 }
 """Unit, which is also its only path -> submodules of the block that it runs."""
 
@@ -144,6 +146,17 @@ class GlobalMixer(nn.Module):
         return unfold(y, shape)
 
 
+class LayerScale(nn.Module):
+    """A learned factor a channel, `init` at birth."""
+
+    init: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., D] -> [..., D]."""
+        return layer_scale(self, "scale", x, self.init)
+
+
 class MixedBlock(nn.Module):
     """A block of the mixers of `paths`, whose results are added.
 
@@ -151,12 +164,14 @@ class MixedBlock(nn.Module):
       paths: names in `MIXERS`; a template has all of them.
       mlp_ratio: hidden width of the MLP over D.
       drop_path_rate: of both residual branches.
+      scale: of both residual branches at birth.
       dtype: compute dtype.
     """
 
     paths: tuple[str, ...] = PATHS
     mlp_ratio: float = 8.0
     drop_path_rate: float = 0.0
+    scale: float = 1e-2
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -166,27 +181,31 @@ class MixedBlock(nn.Module):
         """[B, h, w, D] -> [B, h, w, D]; `mask` [7] or [B, 7], see `slots`."""
         drop_path = DropPath(self.drop_path_rate)
         y = BatchNorm(dtype=self.dtype, name="norm1")(x, train=train)
-        y = layer_scale(self, "layer_scale_1", self._mix(y, train, mask), 1e-2)
-        x = x + drop_path(y, train=train)
+        x = x + drop_path(self._mix(y, train, mask), train=train)
         y = BatchNorm(dtype=self.dtype, name="norm2")(x, train=train)
         y = MixMlp(self.mlp_ratio, self.dtype, name="mlp")(y)
-        return x + drop_path(layer_scale(self, "layer_scale_2", y, 1e-2), train=train)
+        y = layer_scale(self, "layer_scale_2", y, self.scale)
+        return x + drop_path(y, train=train)
 
     def _mix(self, x, train, mask):
         kw, found = {"dtype": self.dtype}, {}
+
+        def scaled(name, y):
+            return LayerScale(self.scale, name=f"layer_scale_1_{name}")(y)
+
         if "gsta" in self.paths:
             gsta = SpatialAttention(GatedAttention, True, name="gsta", **kw)
-            found["gsta"] = gsta(x)
+            found["gsta"] = scaled("gsta", gsta(x))
         if "local" in self.paths:
-            found["local"] = LocalMixer(name="local", **kw)(x)
+            found["local"] = scaled("local", LocalMixer(name="local", **kw)(x))
         if "global" in self.paths:
-            found["global"] = GlobalMixer(name="global", **kw)(x)
+            found["global"] = scaled("global", GlobalMixer(name="global", **kw)(x))
         if "non_local" in self.paths:
             non_local = NonLocal(init_std=None, residual=False, name="non_local", **kw)
-            found["non_local"] = non_local(x, train)
+            found["non_local"] = scaled("non_local", non_local(x, train))
         y = _sum(mask, found)
         if tau := tuple(path for path in self.paths if path.startswith("tau")):
-            y = y + TAUMixer(tau, name="tau", **kw)(x, mask)
+            y = y + scaled("tau", TAUMixer(tau, name="tau", **kw)(x, mask))
         return y
 
 
@@ -205,13 +224,14 @@ class MixedStage(nn.Module):
     features: int
     mlp_ratio: float
     drop_path_rate: float
+    scale: float
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None) -> jax.Array:
         """[B, h, w, D] -> [B, h, w, features]."""
-        fields = (self.paths, self.mlp_ratio, self.drop_path_rate, self.dtype)
-        x = MixedBlock(*fields, name="block")(x, train, mask)
+        fields = (self.paths, self.mlp_ratio, self.drop_path_rate, self.scale)
+        x = MixedBlock(*fields, self.dtype, name="block")(x, train, mask)
         if x.shape[-1] == self.features:
             return x
         kw = {"dtype": self.dtype, "name": "reduction"}
@@ -228,6 +248,7 @@ class MixedNet(nn.Module):
       hid_t: channels between the first and the last block.
       mlp_ratio: of the blocks.
       drop_path_rates: of the first and the last block; linear in between.
+      scale: of the blocks.
       remat: a name in `stjax.layers.remat.REMAT`.
       dtype: compute dtype.
     """
@@ -236,6 +257,7 @@ class MixedNet(nn.Module):
     hid_t: int
     mlp_ratio: float
     drop_path_rates: tuple[float, float]
+    scale: float
     remat: str = "none"
     dtype: Dtype = jnp.float32
 
@@ -255,7 +277,7 @@ class MixedNet(nn.Module):
         for i, paths in enumerate(self.paths):
             features = out_features if i == count - 1 else self.hid_t
             rate = first + (last - first) * i / (count - 1)
-            fields = (paths, features, self.mlp_ratio, rate, self.dtype)
+            fields = (paths, features, self.mlp_ratio, rate, self.scale, self.dtype)
             mask = (masks or {}).get(_slot_name(i))
             x = stage(*fields, name=f"enc_{i}")(x, train, mask)
         return x

@@ -18,18 +18,22 @@ class MixedSimVP(SimVP):
     Units: ``tau`` and its halves ``tau_static`` and ``tau_dynamic``, ``gsta``,
     ``local`` and ``global`` (UniFormer's MHRA on the stacked map) and ``non_local``.
     With every unit ``tau`` (or ``gsta``) it is the ordinary model of that translator,
-    but for the names of parameters: ``block/tau/...`` is ``block/attn/...`` there. See
-    `stjax.layers.mixed` for the blocks and `stjax.layers.slots` for slots.
+    but for the names of parameters: ``block/tau/...`` is ``block/attn/...`` there, and
+    ``layer_scale_1_tau/scale`` is ``layer_scale_1``. See `stjax.layers.mixed` for the
+    blocks and `stjax.layers.slots` for slots.
 
     Attributes:
       translator: always "mixed".
       units: the unit of every block, one name for all, or ``"all"``: the template.
+      layer_scale: of all residual branches at birth; 0.01 in TAU and gSTA. In short
+        trainings they stay so small that it hardly matters what is mixed.
 
     The others are those of `SimVP`; ``scan`` is not possible, as blocks differ.
     """
 
     translator: str = "mixed"
     units: str | tuple[str, ...] = ALL
+    layer_scale: float = 1e-2
 
     @property
     def slots(self) -> tuple[Slot, ...]:
@@ -77,6 +81,7 @@ class MixedSimVP(SimVP):
         rates = (self.drop_path_floor, self.drop_path_rate)
         return MixedNet(
             tuple(built_paths(self.slots, self.units).values()),
-            *(self.hid_t, self.mlp_ratio, rates, self.remat, self.dtype),
+            *(self.hid_t, self.mlp_ratio, rates, self.layer_scale),
+            *(self.remat, self.dtype),
             name="hid",
         )

@@ -56,10 +56,12 @@ def test_table():
     assert row["seeds"] == [1, 2, 3] and row["alone"]["mse"] == [18.0, 19.0, 20.0]
     fitted = {"steps": 2400, "seconds": 600, "params": 5000, "devices": "1 x cpu"}
     text = cross_paper_search.table(fitted, RANKING, [row])
-    line = "| tau `uu` | 2 of 2 | 21 | 19 ± 1 | 0.6 ± 0 | 1,000 | 2 | 1.5 min |"
+    line = (
+        "| tau `uu` | 2 of 2 | 21 | 19 ± 1 | 0.6 ± 0 | 1, 2, 3 | 1,000 | 2 | 1.5 min |"
+    )
     assert line in text.splitlines()
     assert "| 1 | `ug` | 20 | 0.5 | 1,234 | -1.5 | sample |" in text.splitlines()
-    assert "over the seeds 1, 2, 3" in text and "49 strategies" in text
+    assert "49 strategies" in text
 
 
 @pytest.mark.parametrize("name", ["moving_digits", "uniformer_blocks"])
