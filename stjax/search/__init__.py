@@ -2,7 +2,7 @@
 
 ``fit`` a template, ``rank`` strategies with its weights, ``show`` what it found,
 ``export`` a strategy as an ordinary model or ``retrain`` it, and test the ranking
-itself against strategies trained alone (``fidelity``). See docs/search.md.
+itself against strategies trained alone (``fidelity``). See docs/fusion_search.md.
 """
 
 import importlib
