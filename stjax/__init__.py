@@ -17,6 +17,7 @@ _LAZY = {
     "convert": "stjax.convert",
     "search": "stjax.search",
     "export": "stjax.export",
+    "viz": "stjax.viz",
 }
 
 __all__ = ["__version__", *_LAZY]
