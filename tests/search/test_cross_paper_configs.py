@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 
 from stjax.config import config_module, load_config, validate
-from stjax.data.base import ClipSpec, LabelSpec
+from stjax.data.base import ClipSpec
 from stjax.data.motion_files import Counts, write_motion_clips
 from stjax.macs import model_macs
 from stjax.search.space import create_space
 from stjax.sharding.mesh import put_batch
 from stjax.training import inputs
 from stjax.training.setup import prepare
-from stjax.training.state import build_model, count_params, init_variables
+from stjax.training.state import build_model, count_params, create_state, init_variables
 
 CLIPS = ClipSpec(5, 5, 32, 32, channels=("c0",))
 
@@ -49,26 +49,55 @@ def test_what_the_space_costs_is_what_a_network_costs():
         assert space.cost(strategy).macs == model_macs(model, spec.input_shape)
 
 
+def made_up_variables(setup):
+    """Weights without the model's initialiser, which would take long to compile."""
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(lambda: init_variables(setup.model, setup.spec, 0))
+
+    def make(path, leaf):
+        ones = path[-1].key in ("scale", "var")
+        return ones + 0.05 * rng.standard_normal(leaf.shape, np.float32)
+
+    return jax.tree_util.tree_map_with_path(make, shapes)
+
+
+def some_batch(config, setup):
+    dataset = inputs.make_dataset(config, setup.sources["train"], train=True)
+    with inputs.batches(config, dataset) as batches:
+        return next(batches)
+
+
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clips")
     return str(write_motion_clips(folder / "clips", counts=Counts(4, 4, 4)))
 
 
-@pytest.mark.parametrize("name", ["moving_digits", "uniformer_blocks"])
-def test_miniature_takes_a_step(name, request):
-    config = config_module(f"fusion/{name}").miniature()
+def test_blocks_are_traced_with_their_data(clips):
+    """A step of the miniature; to compile it would take long."""
+    config = config_module("fusion/uniformer_blocks").miniature()
     validate(config)
-    if name == "uniformer_blocks":
-        config.data.path = request.getfixturevalue("clips")
+    config.data.path = clips
     setup = prepare(config)
-    assert isinstance(setup.spec, LabelSpec) == (name == "uniformer_blocks")
-    dataset = inputs.make_dataset(config, setup.sources["train"], train=True)
-    with inputs.batches(config, dataset) as batches:
-        batch = next(batches)
+    batch = some_batch(config, setup)
+    shapes = jax.eval_shape(lambda: init_variables(setup.model, setup.spec, 0))
+    with jax.set_mesh(setup.mesh):
+        state = jax.eval_shape(lambda v: create_state(v, setup.tx), shapes)
+        after, metrics = jax.eval_shape(setup.train_step.__call__, state, batch)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert metrics["loss"].shape == ()
+    assert len(state.params["gates"]) == len(setup.model.slots) == 4
+    assert create_space(load_config("fusion/uniformer_blocks"), setup.spec).size == 32
+
+
+def test_prediction_takes_a_step():
+    config = config_module("fusion/moving_digits").miniature()
+    validate(config)
+    setup = prepare(config)
+    batch = some_batch(config, setup)
     quick = {"xla_backend_optimization_level": 0}
     with jax.set_mesh(setup.mesh):
-        state = jax.jit(setup.fresh_state, compiler_options=quick)()
+        state = create_state(made_up_variables(setup), setup.tx)
         step = jax.jit(setup.train_step.__call__, compiler_options=quick)
         after, metrics = jax.device_get(step(state, put_batch(setup.mesh, batch)))
     assert np.isfinite(metrics["loss"]) and metrics["grad_norm"] > 0
