@@ -3,9 +3,8 @@
 A block is BN, mixer, layer scale; BN, MixMlp, layer scale, as that of TAU and gSTA is.
 Only the mixer with its layer scale is chosen; the rest is the block's own, whatever the
 choice, so that units are compared by what they mix and a network of one unit, ``tau``
-or ``gsta``, is the ordinary one. (A layer scale that all mixers share stays small: they
-pull it to different sides, and then no choice makes a difference. TAU and its halves
-share theirs.) Frames are stacked along channels: [B, h, w, D], D = T * C.
+or ``gsta``, is the ordinary one. (TAU and its halves share their layer scale.) Frames
+are stacked along channels: [B, h, w, D], D = T * C.
 """
 
 import flax.linen as nn

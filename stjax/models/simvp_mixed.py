@@ -25,8 +25,7 @@ class MixedSimVP(SimVP):
     Attributes:
       translator: always "mixed".
       units: the unit of every block, one name for all, or ``"all"``: the template.
-      layer_scale: of all residual branches at birth; 0.01 in TAU and gSTA. In short
-        trainings they stay so small that it hardly matters what is mixed.
+      layer_scale: of all residual branches at birth; 0.01 in TAU and gSTA.
 
     The others are those of `SimVP`; ``scan`` is not possible, as blocks differ.
     """
