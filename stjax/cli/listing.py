@@ -89,7 +89,7 @@ def _zoo(name: str) -> None:
 
 
 def _line(name: str, text: str) -> None:
-    print(f"{name:<20} {text}")
+    print(f"{name:<22} {text}")
 
 
 def _annotations(cls: type) -> dict:
