@@ -38,7 +38,7 @@ EXTRAS = {
     "mlflow": ("mlflow", "scalars to MLflow"),
     "profile": ("xprof", "looking at what stjax train --profile writes"),
     "test": (
-        "pytest xdist ruff skimage scores tensorboard hickle",
+        "pytest xdist ruff skimage scores tensorboard hickle jupytext",
         "running the tests",
     ),
 }

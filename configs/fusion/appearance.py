@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from stjax.recipes.known_answers import recipe, training
 
-_NATS = {"costly": 400.0, "free": 0.0}
+_NATS = {"costly": 3600.0, "free": 0.0}
 
 
 @recipe("fusion/appearance", cost=tuple(_NATS))

@@ -125,7 +125,7 @@ def _lookup(a, b, g):
 
     def prefix(x):
         """Sums of the first `count` rows."""
-        sums = jnp.pad(jnp.cumsum(x, 1), [(0, 0), (1, 0), (0, 0)])
+        sums = jnp.pad(jnp.cumsum(x, axis=1), [(0, 0), (1, 0), (0, 0)])
         return jnp.take_along_axis(sums, count[..., None], 1)
 
     s0 = prefix(g)
