@@ -85,19 +85,17 @@ def _here(argv, folder):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_commands(page, scratch):
-    """In the order of the page: later ones use what earlier ones made."""
+def test_page(page, scratch):
+    """Its commands in their order, then its snippets, in one process.
+
+    One test, because later ones use what earlier ones made.
+    """
     for command in commands(page):
         if command in IN_CI:
             assert command.split()[0] in ("pip", "python")
             continue
         done = run(command, scratch)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_python(page, scratch):
-    """All snippets of a page, one after another, in one process."""
     code = "\n".join(blocks(page, "python"))
     if not code:
         return
