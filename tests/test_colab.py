@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ def test_runs(book, tmp_path, monkeypatch):
     """Cell by cell, as a kernel would, without one: FAST."""
     monkeypatch.setenv("STJAX_FAST", "1")
     for name in ("XLA_FLAGS", "JAX_PLATFORMS"):  # put back what a notebook sets
-        monkeypatch.setenv(name, "")
+        monkeypatch.setenv(name, os.environ[name])
     names = {"__name__": "__main__"}
     with contextlib.chdir(tmp_path):
         for kind, source in cells(book.read_text()):
