@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from stjax.errors import UserError
 from stjax.layers.common import DropPath, Dtype, layer_norm
 from stjax.layers.mlp import Mlp
+from stjax.sharding.activations import constrain
 
 
 class MlpMixerBlock(nn.Module):
@@ -41,7 +42,8 @@ class MlpMixerBlock(nn.Module):
         x = x.reshape(b, h * w, d)
         y = layer_norm(1e-6, self.dtype, "norm1")(x).swapaxes(1, 2)
         y = Mlp(d // 2, self.dtype, name="mlp_tokens")(y).swapaxes(1, 2)
-        x = x + drop_path(y, train=train)
+        # Else results are split as the weights are (fsdp), and go all-to-all.
+        x = constrain(x + drop_path(y, train=train), "batch", "tokens")
         y = layer_norm(1e-6, self.dtype, "norm2")(x)
         y = Mlp(int(d * self.mlp_ratio), self.dtype, name="mlp_channels")(y)
         return (x + drop_path(y, train=train)).reshape(b, h, w, d)

@@ -26,7 +26,7 @@ from stjax.layers.fusion import (
 from stjax.layers.remat import rematerialised
 from stjax.layers.slots import ALL, Masks, Slot, built_paths
 from stjax.ops.pooling import max_pool
-from stjax.sharding.activations import constrain_rows
+from stjax.sharding.activations import clip_means, constrain_rows
 
 _ROOT = "features"
 
@@ -120,8 +120,8 @@ class DenseNet3D(nn.Module):
           UserError: a field, a mask or the shape of `x` cannot work.
         """
         x = self.features(x, train=train, masks=masks)
-        x = x.astype(jnp.float32).mean((1, 2, 3))
-        return self.classifier(self.drop(x, deterministic=not train))
+        x = self.drop(clip_means(x), deterministic=not train)
+        return self.classifier(x)
 
     def features(
         self, x: jax.Array, *, train: bool = False, masks: Masks | None = None

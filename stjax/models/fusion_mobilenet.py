@@ -19,7 +19,7 @@ from stjax.layers.fusion_residual import (
 from stjax.layers.remat import rematerialised
 from stjax.layers.slots import ALL, Masks, Slot, built_paths
 from stjax.models.densenet3d import check_clip
-from stjax.sharding.activations import constrain_rows
+from stjax.sharding.activations import clip_means, constrain_rows
 
 STAGES = (
     (1, 16, 1, 1),
@@ -117,8 +117,7 @@ class FusionMobileNetV2(nn.Module):
         return found
 
     def _head(self, x, train: bool) -> jax.Array:
-        x = x.astype(jnp.float32).mean((1, 2, 3))
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = nn.Dropout(self.dropout, deterministic=not train)(clip_means(x))
         head = nn.Dense(
             self.num_classes, kernel_init=torch_kernel_init, name="classifier"
         )

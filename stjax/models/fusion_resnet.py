@@ -16,7 +16,7 @@ from stjax.layers.remat import rematerialised
 from stjax.layers.slots import ALL, Masks, Slot, built_paths
 from stjax.models.densenet3d import check_clip
 from stjax.ops.pooling import max_pool
-from stjax.sharding.activations import constrain_rows
+from stjax.sharding.activations import clip_means, constrain_rows
 
 
 class FusionResNet(nn.Module):
@@ -112,6 +112,5 @@ class FusionResNet(nn.Module):
         return self._head(x, train) if head else x
 
     def _head(self, x, train: bool) -> jax.Array:
-        x = x.astype(jnp.float32).mean((1, 2, 3))
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = nn.Dropout(self.dropout, deterministic=not train)(clip_means(x))
         return nn.Dense(self.num_classes, kernel_init=torch_kernel_init, name="fc")(x)

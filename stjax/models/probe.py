@@ -10,7 +10,7 @@ from stjax.errors import UserError
 from stjax.layers.common import Dtype, gelu, layer_norm, trunc_normal_init
 from stjax.models.registry import create_model, model_fields
 from stjax.ops.attention import attention
-from stjax.sharding.activations import fold
+from stjax.sharding.activations import clip_means, fold
 
 
 class _Probe(nn.Module):
@@ -57,7 +57,7 @@ class LinearProbe(_Probe):
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         """[B, T, H, W, C], normalised -> logits [B, K] float32."""
         del train
-        y = self.frozen_features(x).astype(jnp.float32).mean(1)
+        y = clip_means(self.frozen_features(x))
         return nn.Dense(self.num_classes, kernel_init=trunc_normal_init, name="head")(y)
 
 

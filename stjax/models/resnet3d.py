@@ -15,7 +15,7 @@ from stjax.errors import UserError, unknown
 from stjax.layers.bottleneck3d import Stage
 from stjax.layers.common import Dtype
 from stjax.layers.video_stem import STEMS, Stem, pool2
-from stjax.sharding.activations import constrain_rows
+from stjax.sharding.activations import constrain, constrain_rows
 
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 INFLATED = ("none", "3x1x1", "3x3x3")
@@ -72,7 +72,8 @@ class Head(nn.Module):
         """[B, T, H, W, C] -> logits [B, K] of the mean probabilities, float32."""
         x = x.astype(jnp.float32).mean(1)
         window = tuple(min(self.window, n) for n in x.shape[1:3])
-        x = nn.avg_pool(x, window)
+        # See `stjax.sharding.activations.clip_means`.
+        x = constrain(nn.avg_pool(x, window), "batch")
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         init = nn.initializers.normal(0.01)
         x = nn.Dense(self.num_classes, kernel_init=init, name="projection")(x)

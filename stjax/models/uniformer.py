@@ -24,7 +24,7 @@ from stjax.layers.mhra import GlobalBlock, LocalBlock, SplitBlock
 from stjax.layers.remat import REMAT, rematerialised
 from stjax.layers.slots import Masks, Slot, built_paths
 from stjax.layers.stacking import scan_blocks
-from stjax.sharding.activations import constrain_rows
+from stjax.sharding.activations import clip_means, constrain_rows
 from stjax.stacked import stack_name
 
 _MIN_SIDE, _MIN_FRAMES = 32, 2
@@ -149,7 +149,7 @@ class UniFormer(nn.Module):
           UserError: if a field or the shape of `x` cannot work.
         """
         y = self.features(x, train=train, masks=masks)
-        return self.head(y.astype(jnp.float32).mean((1, 2, 3)))
+        return self.head(clip_means(y))
 
     def features(
         self, x: jax.Array, *, train: bool = False, masks: Masks | None = None

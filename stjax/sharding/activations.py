@@ -87,6 +87,16 @@ def constrain_rows(x: jax.Array, reach: int = 1) -> jax.Array:
     return constrain(x, "everything" if spread else "batch")
 
 
+def clip_means(x: jax.Array) -> jax.Array:
+    """Means over all positions: [B, ..., C] -> [B, C] float32, for a classifier.
+
+    They lie where their clips do, and so do their gradients. These came by channels
+    where `fsdp` splits the classifier's kernel, and then went all-to-all.
+    """
+    x = x.astype(jnp.float32).mean(tuple(range(1, x.ndim - 1)))
+    return constrain(x, "batch")
+
+
 def splits_rows(shape: Sequence[int]) -> bool:
     """Whether a mesh splits the rows of maps [B, ..., H, W, C]."""
     space = devices_along("height")
