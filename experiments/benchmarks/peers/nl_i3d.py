@@ -5,6 +5,8 @@ blocks (channels first) and under its names, so that `stjax.convert` carries the
 across.
 """
 
+# ruff: noqa: D101, D102
+
 import torch
 from torch import nn
 from torch.nn import functional as F

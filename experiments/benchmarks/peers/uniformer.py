@@ -5,6 +5,8 @@ first, attention as two products and a softmax) and under its names, so that
 `stjax.convert` carries the weights across.
 """
 
+# ruff: noqa: D101, D102
+
 import torch
 from torch import nn
 from torch.nn import functional as F
