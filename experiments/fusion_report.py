@@ -8,13 +8,15 @@ from fusion_criteria import layers_of, temporal, trained
 from stjax.data.known_answers import ladder_accuracy
 from stjax.search.agreement import interval, kendall, spearman, within
 
-SAME = {"uniform": "shape_and_drift"}
-"""Templates whose strategies are trained alone for another one."""
+
+def trained_for(task: str) -> str:
+    """The task whose strategies are trained alone on the data of a template."""
+    return {"uniform": "shape_and_drift"}.get(task, task.removesuffix("_published"))
 
 
 def fidelity(rows: dict, task: str) -> list[dict]:
     """Template against alone, a row for each template."""
-    separate = trained(rows["alone"].get(SAME.get(task, task), []))
+    separate = trained(rows["alone"].get(trained_for(task), []))
     names = list(separate)
     found = []
     for row in rows["search"].get(task, []) if len(names) > 3 else ():
@@ -39,8 +41,8 @@ def fidelity(rows: dict, task: str) -> list[dict]:
 def markdown(checks: list[dict], rows: dict) -> str:
     """Criteria, fidelity, strategies and gates, as Markdown."""
     lines = [
-        "| | measured | limit | median | of each template | |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| | measured | limit | piloted | median | of each template | |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for of in checks:
         values = of["values"]
@@ -48,6 +50,7 @@ def markdown(checks: list[dict], rows: dict) -> str:
             of["name"],
             of["what"],
             _limit(of),
+            "" if of["piloted"] is None else f"{of['piloted']:.3g}",
             f"{np.median(values):.3g}" if values else "",
             ", ".join(f"{v:.3g}" for v in values),
             {True: "passed", False: "**missed**", None: "not run"}[of["passed"]],
@@ -94,7 +97,7 @@ def _ladder(rows: dict) -> list[str]:
     """Accuracies by task and strategy: mean over templates, and alone."""
     lines = []
     for task, found in rows["search"].items():
-        separate = trained(rows["alone"].get(SAME.get(task, task), []))
+        separate = trained(rows["alone"].get(trained_for(task), []))
         if not separate:
             continue
         lines += [

@@ -36,6 +36,10 @@ CONFIGS = {
     "shape_and_drift": "fusion/shape_and_drift:costly",
     "shuffled": "fusion/shape_and_drift:costly,shuffled",
     "uniform": "fusion/shape_and_drift:free,uniform",
+    # As published: a mask for every clip, batch statistics of all of them together.
+    "order_ladder_published": "fusion/order_ladder:mask_per_clip",
+    "appearance_free_published": "fusion/appearance:free,mask_per_clip",
+    "shape_and_drift_published": "fusion/shape_and_drift:costly,mask_per_clip",
 }
 UNITS = {"s": "S", "t": "ST", "+": "S+ST"}
 PATTERNS = tuple(map("".join, itertools.product("st", repeat=4)))
@@ -48,7 +52,8 @@ SCORED = {
     "shuffled": PATTERNS,
     "uniform": EVERYTHING,
 }
-STEPS = {"order_ladder": 400, "appearance": 300, "shape_and_drift": 400}
+SCORED |= {f"{task}_published": SCORED[task] for task in SCORED}
+STEPS = {"order_ladder": 400, "appearance": 300, "shape_and_drift": 1200}
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where rows and table go.")
 _TASKS = flags.DEFINE_list("tasks", list(CONFIGS), "Templates to fit.")
@@ -108,16 +113,23 @@ def search_row(task: str, seed: int, folder: epath.Path) -> dict:
     space = create_space(run.config, run.spec)
     source, mesh = inputs.open_split(run.config, "validation"), make_mesh()
     parts = (run.config, run.model.model, run.variables, source, mesh)
+    names = {unit: letter for letter, unit in UNITS.items()}
+    sampled = posterior.sample(50, seed, unique=False)
+    sampled = ["".join(map(names.get, strategy)) for strategy in sampled]
+    scored = SCORED[task]
+    if task.startswith("appearance_free"):
+        scored = tuple(dict.fromkeys((*scored, *sampled)))
     found = {
         "seed": seed,
+        "sampled": sampled,
         "posterior": posterior.to_dict(),
         "clips": len(source),
-        "macs": {s: space.cost(units(s)).macs for s in SCORED[task]},
-        "log_prob": {s: posterior.log_prob(units(s)) for s in SCORED[task]},
+        "macs": {s: space.cost(units(s)).macs for s in scored},
+        "log_prob": {s: posterior.log_prob(units(s)) for s in scored},
     }
     for name, batches in (("accuracy", 10), ("not_recalibrated", 0)):
         scorer = Scorer(*parts, batches=batches)
-        some = SCORED[task] if batches else PATTERNS
+        some = scored if batches else PATTERNS
         found[name] = {s: scorer(units(s)).metrics["top1"] for s in some}
     return found
 

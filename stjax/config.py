@@ -75,7 +75,8 @@ def base_config() -> ml_collections.ConfigDict:
       train.steps: wins over train.epochs where both are given.
       train.eval_every: steps between evaluations (None: an epoch).
       train.save_every: steps between checkpoints (None: as train.eval_every).
-      train.init_from: start from the weights of a workdir, .safetensors or .pth.
+      train.init_from: start from the weights of a workdir, .safetensors or .pth;
+        "{workdir}" in it is the run's own workdir.
       train.init_labels: file with the class names of train.init_from, in its order:
         the outputs of classes that are known by name are taken over.
       train.accumulate: parts of a batch, computed one after another with one update
@@ -275,10 +276,13 @@ def flatten(values: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
 def difference(old: dict, new: dict) -> str | None:
     """The first field in which two runs compute different things, as "key: a, b".
 
-    Fields in `MAY_DIFFER` do not count. None where there is no such field.
+    Fields in `MAY_DIFFER` do not count, but clips made on a device are others. None
+    where there is no such field.
     """
     old, new = dict(flatten(old)), dict(flatten(new))
     for key in sorted(old.keys() | new.keys()):
-        if not key.startswith(MAY_DIFFER) and old.get(key) != new.get(key):
+        counts = not key.startswith(MAY_DIFFER)
+        counts |= key == "data.backend" and "device" in (old.get(key), new.get(key))
+        if counts and old.get(key) != new.get(key):
             return f"{key}: {old.get(key)!r} there, {new.get(key)!r} now"
     return None

@@ -14,7 +14,7 @@ from stjax.search.template import Template, built_units
 
 _SAME = (  # fields of both
     *("gate", "objective", "temperature", "straight_through"),
-    *("p_init", "prior", "weight_reg", "norm", "n_train"),
+    *("group", "p_init", "prior", "weight_reg", "norm", "n_train"),
 )
 
 

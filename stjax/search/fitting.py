@@ -55,7 +55,9 @@ def fit(
             return {}
         config = config.copy_and_resolve_references()
         with config.unlocked():
-            config.train.init_from, config.train.init_labels = str(before), None
+            # Not the path itself, so that a workdir can be moved and taken up again.
+            config.train.init_from = f"{{workdir}}/{WARMUP}"
+            config.train.init_labels = None
     return train(config, workdir, profile)
 
 

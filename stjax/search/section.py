@@ -20,6 +20,8 @@ def search_section() -> dict:
       gate: "categorical" or "bernoulli": the model is a template whose slots get gates;
         None: no search.
       objective: "spike_slab", "code" or "paper_eq5".
+      group: clips of a batch with the same masks; give train.bn_group the same number,
+        and a strategy is trained with batch statistics of its own.
       p_init, prior: probability to drop a path, before training and under the prior.
       unit_prior: such as ("S=2", "ST=1"), weights of units in place of ``prior``.
       weight_reg: k^2 / 2 of the prior of the kernels of the paths. They have the weight
@@ -39,6 +41,7 @@ def search_section() -> dict:
         "objective": "spike_slab",
         "temperature": 0.2,
         "straight_through": False,
+        "group": 1,
         "p_init": 0.1,
         "prior": 0.5,
         "unit_prior": (),
@@ -73,6 +76,8 @@ def check_search(search: ml_collections.ConfigDict) -> None:
     for key in ("weight_reg", "cost_weight"):
         if not search[key] >= 0:
             raise UserError(f"search.{key}={search[key]} must not be negative")
+    if search.group < 1:
+        raise UserError(f"search.group={search.group}; it has to be at least 1")
     if search.n_train is not None and search.n_train < 1:
         raise UserError(f"search.n_train={search.n_train}; it has to be at least 1")
     if search.objective == "paper_eq5" and search.gate != "bernoulli":

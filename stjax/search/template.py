@@ -34,6 +34,9 @@ class Template(nn.Module):
       objective: ``"spike_slab"``, ``"code"`` or ``"paper_eq5"``.
       temperature: of the relaxation.
       straight_through: hard masks in training, with the gradient of soft ones.
+      group: neighbours in a batch that have the same masks; 1 as published. Where they
+        also share batch statistics (``train.bn_group``), these are of one strategy in
+        training, as they are when it is ranked; else they are those of a mixture.
       p_init: probability to drop a path before training.
       prior: the same under the prior.
       unit_prior: (unit, weight) pairs in place of it, of a categorical gate; a unit
@@ -52,6 +55,7 @@ class Template(nn.Module):
     objective: str = "spike_slab"
     temperature: float = 0.2
     straight_through: bool = False
+    group: int = 1
     p_init: float = 0.1
     prior: float = 0.5
     unit_prior: tuple[tuple[str, float], ...] = ()
@@ -196,18 +200,19 @@ class Template(nn.Module):
 
     def _sample(self, logits, batch: int) -> dict[str, jax.Array]:
         key = self.make_rng("dropout")
-        return {
-            slot.name: gates.soft_masks(
+        found = {}
+        for i, slot in enumerate(self.slots):
+            drawn = gates.soft_masks(
                 jax.random.fold_in(key, i),
                 self.gate,
                 logits[gate_name(slot)],
                 uses_of(slot),
                 self.temperature,
-                batch,
+                -(-batch // self.group),
                 self.straight_through,
             )
-            for i, slot in enumerate(self.slots)
-        }
+            found[slot.name] = jnp.repeat(drawn, self.group, axis=0)[:batch]
+        return found
 
 
 def gate_name(slot: Slot) -> str:

@@ -157,7 +157,8 @@ def first_state(
 ) -> tuple[TrainState, TrainState]:
     """The state to go on from, already spread over the devices, and its shardings.
 
-    In this order: the last checkpoint of the workdir, ``train.init_from``, fresh.
+    In this order: the last checkpoint of the workdir, ``train.init_from`` (where
+    ``{workdir}`` is that workdir, wherever it is now), fresh.
     """
     config, model = setup.config, setup.model
     average = config.train.ema is not None
@@ -176,7 +177,7 @@ def first_state(
 
         labels = config.train.init_labels
         variables = initial_variables(
-            config.train.init_from,
+            config.train.init_from.replace("{workdir}", str(checkpoints.workdir)),
             model,
             abstract.variables,
             fresh=jax.jit(fresh, compiler_options=once),

@@ -124,5 +124,5 @@ def test_table(tmp_path):
     text = fusion_search.write_table(folder)
     values = json.loads((folder / "table.json").read_text())
     assert len(values["rows"]["alone"]["order_ladder"]) == 32
-    assert "| B5 | regret, alone | <= 0.02 | 0 | 0 | passed |" in text
+    assert "| B5 | regret, alone | <= 0.02 |  | 0 | 0 | passed |" in text
     assert "| order_ladder | 0 | 16 | " in text and "**missed**" not in text

@@ -56,7 +56,7 @@ def test_two_phases(run):
         1e-3,
         None,
     )
-    assert second.config.train.init_from == str(workdir / "warmup")
+    assert second.config.train.init_from == "{workdir}/warmup"
     # block_1 is always ST: the path s is not built there, in neither phase.
     for found in (first, second):
         assert set(found.variables["params"]["block_1"]) == {
@@ -101,7 +101,10 @@ class Killed(BaseException):
 
 
 def test_going_on_ends_with_the_same_weights(run, tmp_path, monkeypatch):
-    """Killed in the first phase and in the second: as if it had not been."""
+    """Killed in the first phase and in the second: as if it had not been.
+
+    Between the two the workdir is moved.
+    """
     from stjax.training import loop
 
     put, count = loop.put_batch, []
@@ -116,11 +119,13 @@ def test_going_on_ends_with_the_same_weights(run, tmp_path, monkeypatch):
     with config.unlocked():
         config.train.save_every = 1
     monkeypatch.setattr(loop, "put_batch", dies)
-    for phase in (tmp_path / "warmup", tmp_path):
+    before, tmp_path = tmp_path / "before", tmp_path / "after"
+    for phase in (before / "warmup", before):
         with pytest.raises(Killed):
-            fit(config, tmp_path)
+            fit(config, before)
         assert phase.is_dir() and not (phase / "results.json").exists()
-    assert (tmp_path / "warmup" / "results.json").exists()
+    assert (before / "warmup" / "results.json").exists()
+    before.rename(tmp_path)
     monkeypatch.undo()
     results = fit(config, tmp_path)
     assert results["metrics"] == run[1]["metrics"]

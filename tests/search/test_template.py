@@ -12,7 +12,9 @@ from little import Ahead, Little
 from stjax.config import base_config, validate
 from stjax.data.base import ClipSpec, LabelSpec
 from stjax.errors import UserError
+from stjax.layers.common import grouped_batch_norm
 from stjax.layers.slots import Slot, hard_masks
+from stjax.models.fusion_toy import FusionToy
 from stjax.optim import create_optimizer
 from stjax.search import gates
 from stjax.search.template import Template, built_units, sqnorm
@@ -98,6 +100,43 @@ def test_masks_are_strategies(clips, variables):
 
         alone = part.apply(unflatten_dict(kept), clips)
         np.testing.assert_allclose(y, alone, atol=1e-5, rtol=0)
+
+
+def test_a_group_is_a_strategy_in_training():
+    """Same masks and batch statistics: the clips of a group see one network."""
+    clips = jax.random.normal(jax.random.key(0), (8, 3, 4, 4, 1))
+    net = FusionToy(num_classes=2, depth=2, width=3)
+    model = Template(net, group=4, straight_through=True, p_init=0.5, n_train=N)
+    variables = model.init(jax.random.key(1), clips)
+    logits = variables["params"]["gates"]
+    drawn = model.apply(
+        *(variables, logits, len(clips)),
+        method=Template._sample,
+        rngs={"dropout": jax.random.key(3)},
+    )
+    stacked = np.stack(list(drawn.values()), 1)  # [clip, slot, path]
+    assert set(np.unique(stacked.round(6))) == {0, 1}
+    np.testing.assert_array_equal(stacked[::4].repeat(4, axis=0), stacked)
+    assert (stacked[0] != stacked[4]).any()
+    with grouped_batch_norm(2):
+        y, _ = trained(model, variables, clips)
+    params = {k: v for k, v in variables["params"].items() if k != "gates"}
+    for part in (slice(4), slice(4, 8)):
+        masks = {name: mask[part][0] for name, mask in drawn.items()}
+        own, _ = net.apply(
+            {**variables, "params": params},
+            *(clips[part],),
+            train=True,
+            masks=masks,
+            mutable=["batch_stats"],
+        )
+        np.testing.assert_allclose(y[part], own, atol=1e-5, rtol=0)
+    fewer = model.clone(group=5).apply(
+        *(variables, logits, 8),
+        method=Template._sample,
+        rngs={"dropout": jax.random.key(3)},
+    )
+    assert {mask.shape for mask in fewer.values()} == {(8, 2)}
 
 
 @pytest.mark.parametrize("gate", gates.GATES)
@@ -258,6 +297,7 @@ def test_the_template_of_a_config():
         ({"objective": "paper_eq5"}, "set search.gate to 'bernoulli'"),
         ({"prior": 1.0}, "search.prior=1.0 must lie between 0 and 1"),
         ({"temperature": 0.0}, "search.temperature=0.0 must be above 0"),
+        ({"group": 0}, "search.group=0; it has to be at least 1"),
         ({"weight_reg": -1.0}, "must not be negative"),
         ({"objective": "code", "cost_weight": 1.0}, "search.objective is 'code'"),
         ({"gate": "bernoulli", "unit_prior": ("S=1",)}, "set search.prior"),
