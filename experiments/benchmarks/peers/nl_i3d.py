@@ -11,9 +11,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from stjax.models.registry import model_fields
-from stjax.models.resnet3d import BLOCKS, non_local_places
-
 
 def build(config) -> nn.Module:
     """The network of an I3D config, [B, C, T, H, W] -> logits [B, K].
@@ -22,6 +19,10 @@ def build(config) -> nn.Module:
       config: an `ml_collections.ConfigDict` with ``model.name`` ``"i3d_r50"`` or
         ``"i3d_r101"``, PySlowFast's stem and embedded Gaussians.
     """
+    # Here: a process that only runs the network does not need JAX in its memory.
+    from stjax.models.registry import model_fields
+    from stjax.models.resnet3d import BLOCKS, non_local_places
+
     given = {k: v for k, v in config.model.to_dict().items() if v is not None}
     fields = model_fields(given["name"]) | given
     depth = fields["depth"]

@@ -11,8 +11,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from stjax.models.registry import model_fields
-
 
 def build(config) -> nn.Module:
     """The network of a UniFormer config, [B, C, T, H, W] -> logits [B, K].
@@ -20,6 +18,9 @@ def build(config) -> nn.Module:
     Args:
       config: an `ml_collections.ConfigDict` with ``model.name`` of a UniFormer.
     """
+    # Here: a process that only runs the network does not need JAX in its memory.
+    from stjax.models.registry import model_fields
+
     given = {k: v for k, v in config.model.to_dict().items() if v is not None}
     fields = model_fields(given["name"]) | given
     names = "depth", "embed_dim", "stages", "head_dim", "mlp_ratio", "kernel_size"
