@@ -213,7 +213,8 @@ def batches(
 
         return Batches(tf_batches(dataset, start=start, workers=workers))
     if backend != "grain":
-        raise unknown("value of data.backend", backend, ("grain", "tf.data"))
+        known = ("grain", "tf.data", "device")
+        raise unknown("value of data.backend", backend, known)
     rest = dataset[start:].to_iter_dataset(_READ)
     if workers:
         # Grain reads absl flags, which nobody has parsed in a notebook or a test.

@@ -1,7 +1,7 @@
 """The only place that makes a mesh, and how a batch lies on it."""
 
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 
 import jax
 import numpy as np
@@ -109,6 +109,11 @@ def batch_sharding(mesh: Mesh, shape: Sequence[int]) -> NamedSharding:
     Raises:
       UserError: B or H is not divisible by the devices that share it.
     """
+    return _batch_sharding(mesh, tuple(shape))
+
+
+@lru_cache(maxsize=64)  # the training loop asks at every step
+def _batch_sharding(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
     rows = mesh.shape["data"] * mesh.shape["fsdp"]
     if shape[0] % rows:
         raise UserError(
@@ -136,13 +141,25 @@ def put_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
 
     Args:
       mesh: from `make_mesh`.
-      batch: arrays [B / hosts, ...]; the result's arrays are the global [B, ...].
+      batch: arrays [B / hosts, ...]; the result's arrays are the global [B, ...]. What
+        is a global array already, made on the devices, stays as it is.
     """
     hosts = jax.process_count()
+    if hosts == 1:  # all arrays in one call, which leaves alone what is in its place
+        arrays = {k: a if _on_devices(a) else np.asarray(a) for k, a in batch.items()}
+        wanted = {k: batch_sharding(mesh, a.shape) for k, a in arrays.items()}
+        return jax.device_put(arrays, wanted)
 
     def put(local: np.ndarray) -> jax.Array:
+        if _on_devices(local) and not local.is_fully_addressable:
+            return local
+        local = np.asarray(local)
         shape = (local.shape[0] * hosts, *local.shape[1:])
         sharding = batch_sharding(mesh, shape)
         return jax.make_array_from_process_local_data(sharding, local, shape)
 
-    return {name: put(np.asarray(array)) for name, array in batch.items()}
+    return {name: put(array) for name, array in batch.items()}
+
+
+def _on_devices(array: np.ndarray | jax.Array) -> bool:
+    return isinstance(array, jax.Array)

@@ -12,6 +12,7 @@ from stjax.data.holdout import held_out
 from stjax.data.sources import open_source, source_class
 from stjax.errors import UserError
 from stjax.tasks import task_of
+from stjax.training.device_clips import DeviceClips
 
 _TOLERATED = 4  # bad clips that stop nothing, so that a share means something
 # Fields of `data` that are the pipeline's; all others are the source's keywords.
@@ -46,13 +47,17 @@ def _open_split(config: ml_collections.ConfigDict, split: str) -> Source:
 def make_dataset(config: ml_collections.ConfigDict, source: Source, train: bool):
     """This host's batches by number; see `stjax.data.pipeline.make_dataset`.
 
-    ``data.augment`` changes training clips only.
+    ``data.augment`` changes training clips only, and ``data.backend="device"`` makes
+    only these on the devices.
 
     Raises:
       UserError: an unknown field of ``data.augment``, or what the pipeline finds.
     """
     augmented = task_of(source.spec).training_source(source, config)
     source = augmented if train else source
+    if train and config.data.backend == "device":
+        mask = config.data.nan == "mask"
+        return DeviceClips(source, config.data.batch, config.seed, mask)
     return pipeline.make_dataset(
         source,
         batch=config.data.batch,
@@ -74,9 +79,13 @@ class Feed:
     def __init__(self, config: ml_collections.ConfigDict, dataset, start: int = 0):
         """Begins at batch ``start``."""
         data = config.data
-        self._batches = pipeline.batches(
-            dataset, start=start, workers=data.workers, backend=data.backend
-        )
+        if isinstance(dataset, DeviceClips):
+            self._batches = dataset.batches(start)
+        else:
+            backend = "grain" if data.backend == "device" else data.backend
+            self._batches = pipeline.batches(
+                dataset, start=start, workers=data.workers, backend=backend
+            )
         self._share, self._seen, self.replaced = data.bad_share, 0, 0
 
     def __enter__(self) -> "Feed":
@@ -95,7 +104,9 @@ class Feed:
           UserError: too many of the clips so far could not be read.
         """
         batch = next(self._batches)
-        replaced = batch.pop("replaced")
+        replaced = batch.pop("replaced", ())
+        if not len(replaced):  # made on the devices
+            return batch
         self._seen += len(replaced)
         self.replaced += int(replaced.sum())
         if self.replaced > max(self._share * self._seen, _TOLERATED):

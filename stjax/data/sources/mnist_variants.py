@@ -253,6 +253,8 @@ class NoisyMovingMnist(MovingMnist):
             holdout=holdout,
         )
 
+    on_device = None
+
     def clip(self, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """See `stjax.data.base.Source`."""
         if self.split != "train":

@@ -73,6 +73,12 @@ class MovingDigits:
     def __len__(self) -> int:
         return self._length
 
+    @property
+    def on_device(self) -> dict[str, object]:
+        """Arguments of `stjax.data.device.moving_digits`, for training clips."""
+        fields = {"digits": self._digits, "num_digits": self.num_digits}
+        return {**fields, "step": self.step}
+
     def clip(self, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """See `stjax.data.base.Source`."""
         spec = self.spec

@@ -140,6 +140,11 @@ class MovingMnist:
     def __len__(self) -> int:
         return self._length
 
+    @property
+    def on_device(self) -> dict[str, object] | None:
+        """Arguments of `stjax.data.device.moving_digits`, for training clips."""
+        return {"digits": self._digits}
+
     def clip(self, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """See `stjax.data.base.Source`."""
         frames = self.spec.t_in + self.spec.t_out
