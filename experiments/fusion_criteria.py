@@ -272,6 +272,8 @@ def measured(rows: dict) -> list[dict]:
         found += shape_and_drift(search["shape_and_drift"], shuffled, separate)
         uniform = search.get("uniform", [])
         found += against(uniform, trained(separate), "all drawn alike")
+        noisy = trained(alone.get("noisy", []))
+        found += against(search.get("noisy", []), noisy, "more noise")
     return sorted(found, key=lambda of: of["name"])
 
 

@@ -36,6 +36,7 @@ CONFIGS = {
     "shape_and_drift": "fusion/shape_and_drift:costly",
     "shuffled": "fusion/shape_and_drift:costly,shuffled",
     "uniform": "fusion/shape_and_drift:free,uniform",
+    "noisy": "fusion/shape_and_drift:free,uniform,noisy",
     # As published: a mask for every clip, batch statistics of all of them together.
     "order_ladder_published": "fusion/order_ladder:mask_per_clip",
     "appearance_free_published": "fusion/appearance:free,mask_per_clip",
@@ -51,9 +52,10 @@ SCORED = {
     "shape_and_drift": EVERYTHING,
     "shuffled": PATTERNS,
     "uniform": EVERYTHING,
+    "noisy": EVERYTHING,
 }
 SCORED |= {f"{task}_published": SCORED[task] for task in SCORED}
-STEPS = {"order_ladder": 400, "appearance": 300, "shape_and_drift": 1200}
+STEPS = {"order_ladder": 400, "appearance": 300, "shape_and_drift": 400, "noisy": 800}
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where rows and table go.")
 _TASKS = flags.DEFINE_list("tasks", list(CONFIGS), "Templates to fit.")
