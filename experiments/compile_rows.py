@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import compile_scaling
 from etils import epath
 
 from stjax import aot
@@ -68,7 +69,8 @@ def table(rows: list[Row], first: tuple[str, ...], left_out: list[str]) -> str:
       left_out: names of configs that have no row.
     """
     full = [row for row in rows if set(row.configs) & set(first)]
-    parts = [_HEAD, _versions(rows), _full(full, first), _scaling(full), _short(rows)]
+    parts = [_HEAD, _versions(rows), _full(full, first)]
+    parts += [compile_scaling.section(r.report for r in rows if r.report), _short(rows)]
     if left_out:
         names = ", ".join(f"`{name}`" for name in left_out)
         parts.append(
@@ -130,35 +132,6 @@ def _memory(report: aot.Report) -> str:
         return "does not fit"
     text = f"{report.peak / 2**30:.3g} GiB ({report.peak / report.hbm:.0%})"
     return text if report.fits else f"does not fit: {text}"
-
-
-def _scaling(rows: list[Row]) -> str:
-    """Whether a device's work stays the same, however many there are."""
-    head = "config | chip | devices | GFLOP | temporary GiB | all-reduce - gradients MB"
-    lines = ["## Weak scaling\n", f"| {head} |", "|" + " --- |" * 6]
-    groups: dict[tuple[str, str], list[aot.Report]] = {}
-    for row in rows:
-        if row.report and row.report.temporary is not None:
-            key = row.configs[0], row.topology.chip.name
-            groups.setdefault(key, []).append(row.report)
-    for (name, chip), reports in groups.items():
-        if len(reports) < 2:
-            continue
-        extra = [
-            (r.collectives.get("all-reduce", (0, 0))[1] - 2 * r.parameters) / 1e6
-            for r in reports
-            if r.devices > 1
-        ]
-        cells = [
-            f"`{name}`",
-            chip,
-            ", ".join(f"{r.devices}" for r in reports),
-            ", ".join(f"{r.flops / 1e9:,.1f}" for r in reports),
-            ", ".join(f"{r.temporary / 2**30:.3f}" for r in reports),
-            ", ".join(f"{value:.3g}" for value in extra),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
 
 
 def _short(rows: list[Row]) -> str:

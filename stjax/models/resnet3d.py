@@ -72,8 +72,8 @@ class Head(nn.Module):
         """[B, T, H, W, C] -> logits [B, K] of the mean probabilities, float32."""
         x = x.astype(jnp.float32).mean(1)
         window = tuple(min(self.window, n) for n in x.shape[1:3])
-        # See `stjax.sharding.activations.clip_means`.
-        x = constrain(nn.avg_pool(x, window), "batch")
+        # By clips, not by channels: see `stjax.sharding.activations.clip_means`.
+        x = constrain(nn.avg_pool(x, window), "batch", "any", "any")
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         init = nn.initializers.normal(0.01)
         x = nn.Dense(self.num_classes, kernel_init=init, name="projection")(x)

@@ -49,7 +49,8 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
 
     Args:
       x: any array.
-      names: of the dimensions, see `free_axes`; None for one that is not split.
+      names: of the dimensions, see `free_axes`; None for one that is not split,
+        ``"any"`` for one that XLA may split or not.
         A dimension that its devices do not divide is not split either, and those
         without a name at the end are not.
     """
@@ -57,6 +58,9 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
         return x
     spec = []
     for size, name in zip(x.shape, names, strict=False):
+        if name == "any":
+            spec.append(PartitionSpec.UNCONSTRAINED)
+            continue
         axes = free_axes(name) if name else ()
         spec.append(axes if axes and size % devices_along(name) == 0 else None)
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))

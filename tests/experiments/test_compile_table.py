@@ -119,7 +119,10 @@ def test_what_the_table_says():
     assert "| 21 (20) | 0 | 10 (" in full[1] and "| 20.2 | 50% | 792.7 |" in full[1]
     assert "not yet compiled" in full[2]
     assert any("does not fit: 32 GiB (200%)" in line for line in lines)
-    assert "| `tau/a` | v5e | 1, 8 | 1,970.0, 1,970.0 | 0.500, 0.500 | 1 |" in lines
+    assert (
+        "| `tau/moving_mnist` | v5e | 1, 8 | 1,970.0, 1,970.0 | 8.19, 8.19"
+        " | 0.50, 0.50 | 30, 30 | 0, 21 | yes |" in lines
+    )
     # As many cells as columns in every line of a table.
     head = next(line for line in lines if line.startswith("| config | topology"))
     assert {line.count(" | ") for line in full} == {head.count(" | ")}

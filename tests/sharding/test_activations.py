@@ -14,6 +14,7 @@ from stjax.ops.attention import attention
 from stjax.ops.pairwise import aggregate
 from stjax.sharding import activations, ring
 from stjax.sharding.activations import (
+    clip_means,
     constrain,
     constrain_rows,
     devices_along,
@@ -53,6 +54,36 @@ def test_names_of_dimensions():
     # 4 devices do not divide 6, nor 2 devices 3.
     found = spec_of(lambda x: constrain(x[:3], "batch", "heads", "height"), x, mesh)
     assert found.is_equivalent_to(NamedSharding(mesh, P(None, None, "space")), 4)
+
+
+def test_means_for_a_classifier_lie_where_their_clips_do():
+    """Also where the classifier's kernel is split, which has the means by channels."""
+    mesh = make_mesh(2, 4)
+    clips, kernel = normal(8, 2, 4, 4, 16), normal(16, 3)
+    given = [
+        jax.device_put(a, NamedSharding(mesh, spec))
+        for a, spec in ((clips, P(BATCH)), (kernel, P("fsdp")))
+    ]
+
+    def loss(x, w):
+        return (clip_means(x * x) @ w).sum()
+
+    with jax.set_mesh(mesh):
+        program = jax.jit(jax.grad(loss, (0, 1))).lower(*given).compile()
+    assert "all-to-all" not in collectives(program)
+    dx, dw = program(*given)
+    expected = np.broadcast_to(kernel.sum(1) / 32 * 2 * clips, clips.shape)
+    np.testing.assert_allclose(dx, expected, rtol=1e-5, atol=1e-7)
+    assert dw.shape == kernel.shape
+
+
+def test_dimensions_that_xla_may_split():
+    """A hint about the batch leaves rows as they are."""
+    mesh = make_mesh(2, 1, 4)
+    x = jax.device_put(normal(4, 8, 3), NamedSharding(mesh, P(BATCH, "space")))
+    for name, spec in (("any", P(BATCH, "space")), (None, P(BATCH))):
+        found = spec_of(lambda x, name=name: constrain(x, "batch", name), x, mesh)
+        assert found.is_equivalent_to(NamedSharding(mesh, spec), 3)
 
 
 def test_nothing_happens_where_a_shard_map_has_the_devices():

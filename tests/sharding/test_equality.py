@@ -36,19 +36,8 @@ def test_every_mesh_computes_the_same(name):
         assert row["error"] < limit, mesh
     assert set(rows[SPACE]["collectives"]) == EXPECTED[name]
     assert set(rows["8x1x1"]["collectives"]) == {"all-reduce"}
-    assert "all-gather" in rows["2x4x1"]["collectives"]  # parameters
-
-
-_OPEN = pytest.mark.xfail(strict=True, reason="an all-to-all of 4 kB, cause not found")
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["tau", "convlstm", pytest.param("i3d_r50 non-local", marks=_OPEN)],
-)
-def test_fsdp_sends_no_activations(name):
-    found = collectives(Problem(CASES[name]).compiled(make_mesh(2, 4, 1)))
-    assert found.get("all-to-all", (0, 0))[1] < 1000
+    # Parameters are gathered; activations stay where their clips are.
+    assert set(rows["2x4x1"]["collectives"]) == {"all-reduce", "all-gather"}
 
 
 @pytest.mark.parametrize("name", ["simvp", "simvp van"])
