@@ -24,6 +24,7 @@ def export(
     project: str | None = None,
     name: str | None = None,
     license: str = "unknown",
+    half: bool = False,
     config: str | None = None,
     labels: str | None = None,
 ) -> None:
@@ -45,6 +46,7 @@ def export(
       project: another project whose key names are wanted, such as mmaction2.
       name: of the model in its card (default: that of the folder).
       license: of the weights, such as apache-2.0 or cc-by-4.0.
+      half: a folder with kernels in float16, half the size.
       config: that a PyTorch checkpoint belongs to, such as uniformer/kinetics400.
       labels: file with the class names of a PyTorch checkpoint.
     """
@@ -60,6 +62,8 @@ def export(
     given = {"frames": frames, "batch": batch}
     if kind not in ("program", "onnx") and any(given.values()):
         raise UserError("--frames and --batch are for --kind=program and --kind=onnx")
+    if half and kind != "folder":
+        raise UserError("--half is for --kind=folder")
     step = None if step == "best" else checkpoint_step(step)
     model = load(workdir, step, config=config, labels=labels)
     if kind == "program":
@@ -74,7 +78,8 @@ def export(
         path = exports.to_onnx(model, output, **given)
         _say(path, "an ONNX graph")
     else:
-        _folder(model, output, push, private, name=name, license=license)
+        about = {"name": name, "license": license, "half": half}
+        _folder(model, output, push, private, **about)
 
 
 def convert(

@@ -48,6 +48,7 @@ def to_folder(
     name: str | None = None,
     license: str = "unknown",
     about: str = "",
+    half: bool = False,
 ) -> epath.Path:
     """Writes config.json, model.safetensors, README.md and, if known, results.json.
 
@@ -59,18 +60,20 @@ def to_folder(
       name: of the model, in its card; by default that of the folder.
       license: of the weights, as the Hub writes it: "apache-2.0", "cc-by-4.0" ...
       about: Markdown for the card, such as what data it learnt from.
+      half: store kernels as float16, half the size; they are float32 when loaded.
 
     Returns:
       The folder.
 
     Raises:
-      UserError: the model's config is not known.
+      UserError: the model's config is not known, or a kernel is too large for float16.
     """
     function = loaded(model)
     run = run_of(function)
     folder = epath.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    weights = safetensors.save(flat_variables(run.variables), {"format": "flax"})
+    flat = flat_variables(run.variables)
+    weights = safetensors.save(_halved(flat) if half else flat, {"format": "flax"})
     values = {
         "format": "stjax",
         "format_version": FORMAT,
@@ -158,6 +161,17 @@ def flat_variables(variables: dict) -> dict[str, np.ndarray]:
     tree = unstack(flax.core.unfreeze(variables))
     flat = flax.traverse_util.flatten_dict(tree, sep=".")
     return {name: np.ascontiguousarray(flat[name]) for name in sorted(flat)}
+
+
+def _halved(flat: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Kernels in float16; scales, biases and statistics as they are."""
+    made = {}
+    for name, value in flat.items():
+        small = value.ndim < 2 or value.dtype != np.float32
+        if not small and np.abs(value).max() > np.finfo(np.float16).max:
+            raise UserError(f"{name} is too large for float16; export without half")
+        made[name] = value if small else value.astype(np.float16)
+    return made
 
 
 def results_of(run: Run) -> dict | None:
