@@ -60,21 +60,31 @@ class Worker:
 
     def __init__(self, name: str, python: str, args: tuple, cache: Path):
         """Starts it."""
-        self.name, self.save = name, f"{name}.npy"
+        self.name, self.told = name, {}
         env = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache)}
         env["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         env["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
         env["PYTHONPATH"] = f"{FOLDER.parents[1]}:{env.get('PYTHONPATH', '')}"
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self._process = subprocess.Popen(
-            [python, str(FOLDER / "cpu_worker.py"), *map(str, args)], env=env, **pipes
-        )
-        self.told = self.ask(do="first", save=self.save)
+        command = [python, str(FOLDER / "cpu_worker.py"), *map(str, args)]
+        self._process = subprocess.Popen(command, env=env, **pipes)
+        self._send(do="first", save=f"{name}.npy")
+
+    def made(self) -> "Worker":
+        """The same, once its first call is done."""
+        self.told = self._answer()
+        return self
 
     def ask(self, **command) -> dict:
         """Its answer to a command."""
+        self._send(**command)
+        return self._answer()
+
+    def _send(self, **command) -> None:
         self._process.stdin.write(json.dumps(command) + "\n")
         self._process.stdin.flush()
+
+    def _answer(self) -> dict:
         line = self._process.stdout.readline()
         if not line:
             raise RuntimeError(f"{self.name} ended; what it said is above")
@@ -87,29 +97,29 @@ class Worker:
         self._process.wait()
 
 
-def start(side: str, kind: str, folder: Path, pythons: list[str]) -> list[Worker]:
-    """The workers of a side; of stjax also what its first call takes.
+def start(kind: str, folder: Path) -> list[Worker]:
+    """A worker for each side, its first call done.
 
-    A process with an empty cache compiles, a second one finds its programs; the third
-    is the one that is timed.
+    Of stjax a process with an empty cache compiles; a second one finds its programs,
+    and is the one that is timed.
     """
+    ours = [side for side in _SIDES.value if side.startswith("stjax")]
     found = []
-    for i, python in enumerate(
-        pythons if side.startswith("stjax") else [sys.executable]
-    ):
-        name, cache = f"{side}{i or ''}", folder / f"cache-{kind}-{side}{i}"
-        args = name, python, (side, kind, folder), cache
-        first = {}
-        if side.startswith("stjax"):
-            for state in ("cold", "warm"):
-                once = Worker(*args)
-                once.close()
-                first[state] = once.told.get("first")
-        worker = Worker(*args)
-        if first and "skipped" not in worker.told:
-            worker.told["first"] = first
-        found.append(worker)
-    return found
+    for side in ours:
+        for i, python in enumerate(_PYTHONS.value):
+            cache = folder / f"cache-{kind}-{side}{i}"
+            args = f"{side}{i or ''}", python, (side, kind, folder), cache
+            cold = Worker(*args).made()
+            cold.close()
+            warm = Worker(*args).made()
+            if "first" in warm.told:
+                firsts = {"cold": cold.told["first"], "warm": warm.told["first"]}
+                warm.told["first"] = firsts
+            found.append(warm)
+    others = [side for side in _SIDES.value if side not in ours]
+    python = sys.executable
+    rest = [Worker(side, python, (side, kind, folder), folder) for side in others]
+    return found + [worker.made() for worker in rest]
 
 
 def error(kind: str, folder: Path, name: str, other: str) -> float:
@@ -145,13 +155,10 @@ def take_turns(workers: list[Worker], rounds: int, seconds: float) -> dict[str, 
 def compare(kind: str, folder: Path) -> dict:
     """One record: all sides of a figure, forward or training."""
     clips = json.loads((folder / "figure.json").read_text())["clips"]
-    load, workers, rows = os.getloadavg()[0], [], []
-    for side in _SIDES.value:
-        for worker in start(side, kind, folder, _PYTHONS.value):
-            row = {"side": worker.name, **worker.told}
-            rows.append(row)
-            if "skipped" not in row:
-                workers.append(worker)
+    load = os.getloadavg()[0]
+    started = start(kind, folder)
+    rows = [{"side": worker.name, **worker.told} for worker in started]
+    workers = [worker for worker in started if "skipped" not in worker.told]
     reference = next((w.name for w in workers if w.name == "eager"), workers[0].name)
     for row in rows:
         if "skipped" not in row:

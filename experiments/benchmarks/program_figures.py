@@ -12,6 +12,7 @@ and how often and how much it sends.
 
 import json
 import os
+import time
 from pathlib import Path
 
 if __name__ == "__main__":  # as the tests have it, see tests/conftest.py
@@ -103,8 +104,10 @@ def main() -> None:
     records = json.loads(FILE.read_text()) if FILE.exists() else {}
     records[jax.__version__] = {}
     for name in PROGRAMS:
+        start = time.process_time()
         records[jax.__version__][name] = found = figures(name)
-        print(name, found, flush=True)
+        seconds = time.process_time() - start
+        print(f"{name}: {seconds:.1f} s of CPU, {found}", flush=True)
     FILE.write_text(json.dumps(records, indent=1) + "\n")
 
 

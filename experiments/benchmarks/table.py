@@ -3,8 +3,8 @@
     python experiments/benchmarks/table.py          # prints it
     python experiments/benchmarks/table.py --write  # puts it into the README
 
-Reads what `cpu.py`, `input.py` and `loop_overhead.py` wrote beside this file; a record
-that is not there has no rows.
+Reads what `cpu.py`, `input.py`, `loop_overhead.py` and `tpu_estimates.py` wrote beside
+this file; a record that is not there has no rows.
 """
 
 import argparse
@@ -42,7 +42,8 @@ def rows() -> list[str]:
         if kind in cpu.get(name, {})
         for line in cpu_rows(name, kind, cpu[name][kind])
     ]
-    return lines + input_rows(record("input")) + loop_rows(record("loop_overhead"))
+    lines += input_rows(record("input")) + loop_rows(record("loop_overhead"))
+    return lines + tpu_rows(record("tpu_estimates"))
 
 
 def cpu_rows(name: str, kind: str, found: dict) -> list[str]:
@@ -133,6 +134,24 @@ def loop_rows(found: dict) -> list[str]:
     step = f"training loop beside a step of {1000 * found['step_seconds']:.0f} ms"
     share = f"{100 * found['overhead']:.1f} % (CPU {100 * found['cpu_overhead']:.1f} %)"
     return [_line(step, share, "", "", "< 2 %")]
+
+
+def tpu_rows(found: dict) -> list[str]:
+    """What the TPU's compiler estimates; the goals are those of TAU."""
+    lines = []
+    for name, values in found.items():
+        if not values.get("cycles"):
+            continue
+        clips = values["clips"] // values["devices"]
+        what = f"estimate, one v5e, {values['config']}, {clips} clips, bfloat16"
+        cells = (
+            f"{values['cycles'] / 1e6:.1f} M cycles,"
+            f" {values['accessed'] / 1e9:.1f} GB accessed,"
+            f" {values['temporary'] / GIB:.2f} GiB temporary"
+        )
+        goal = "≤ 32 M, ≤ 18 GB, ≤ 1.5 GiB" if name == "tau" else ""
+        lines.append(_line(what, cells, "", "", goal))
+    return lines
 
 
 def _line(*cells: str) -> str:
