@@ -11,7 +11,8 @@ from stjax.search.agreement import interval, kendall, spearman, within
 
 def trained_for(task: str) -> str:
     """The task whose strategies are trained alone on the data of a template."""
-    return {"uniform": "shape_and_drift"}.get(task, task.removesuffix("_published"))
+    task = task.removesuffix("_published")
+    return {"uniform": "shape_and_drift"}.get(task, task)
 
 
 def fidelity(rows: dict, task: str) -> list[dict]:

@@ -37,10 +37,12 @@ CONFIGS = {
     "shuffled": "fusion/shape_and_drift:costly,shuffled",
     "uniform": "fusion/shape_and_drift:free,uniform",
     "noisy": "fusion/shape_and_drift:free,uniform,noisy",
-    # As published: a mask for every clip, batch statistics of all of them together.
-    "order_ladder_published": "fusion/order_ladder:mask_per_clip",
-    "appearance_free_published": "fusion/appearance:free,mask_per_clip",
-    "shape_and_drift_published": "fusion/shape_and_drift:costly,mask_per_clip",
+}
+TASKS = tuple(CONFIGS)
+# Controls: a mask for every clip, as published, batch statistics of all of them.
+CONFIGS |= {
+    f"{task}_published": f"{name}{',' if ':' in name else ':'}mask_per_clip"
+    for task, name in CONFIGS.items()
 }
 UNITS = {"s": "S", "t": "ST", "+": "S+ST"}
 PATTERNS = tuple(map("".join, itertools.product("st", repeat=4)))
@@ -58,7 +60,9 @@ SCORED |= {f"{task}_published": SCORED[task] for task in SCORED}
 STEPS = {"order_ladder": 400, "appearance": 300, "shape_and_drift": 400, "noisy": 800}
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where rows and table go.")
-_TASKS = flags.DEFINE_list("tasks", list(CONFIGS), "Templates to fit.")
+_TASKS = flags.DEFINE_list(
+    "tasks", list(TASKS), "Templates to fit; TASK_published: a control."
+)
 _SEEDS = flags.DEFINE_integer("seeds", 5, "Templates of each task.")
 _ALONE = flags.DEFINE_list("alone", list(STEPS), "Tasks to train strategies alone on.")
 _ALONE_SEEDS = flags.DEFINE_integer("alone_seeds", 1, "Trainings of each strategy.")
