@@ -169,7 +169,8 @@ def _kernel_gradient(x, w, dy, strides, padding, dilation, precision):
         reach = (w.shape[i] - 1) * dilation[i] + (dy.shape[i + 1] - 1) * strides[i] + 1
         sides.append((low, reach - x.shape[i + 1] - low))
     x = _pad(x, sides, (1,) * n)
-    if n == 2 and x.shape[-1] >= 16 and math.prod(w.shape[:2]) <= 25:
+    few = n == 2 and x.shape[-1] >= 16 and math.prod(w.shape[:2]) <= 25
+    if few and devices_along("batch") == 1:  # a loop over clips would gather them
         return _patches_gradient(x, w, dy, strides, dilation, precision)
     # `x` convolved with `dy`: channels take the part of the batch.
     x = x.swapaxes(0, -1)  # [C_in, *spatial, B]

@@ -186,7 +186,7 @@ def _kernel_gradient(x, dy, window, padding, dilation):
     padded, channels = _pad(x, padding), dy.shape[-1]
     count = max(n for n in range(1, TERMS + 1) if dy.shape[-2] % n == 0)
     block = max(n for n in range(1, min(channels, 512) + 1) if channels % n == 0)
-    if count < 4:
+    if count < 4 or devices_along("batch") > 1:  # a loop over clips would gather them
         return _kernel_gradient_by_taps(padded, dy, window, dilation)
     cells = (*dy.shape[:-2], dy.shape[-2] // count)
     starts = np.stack(np.unravel_index(np.arange(math.prod(cells)), cells), -1)
