@@ -8,11 +8,14 @@ rounding, differs. ``impl='auto'`` chooses by the platform that the program is
 ==================================  ===========  =============  ========
 case                                cpu          tpu            cuda
 ==================================  ===========  =============  ========
-depthwise, at most 49 taps          shift        native (2-D)   native
+depthwise, stride 1                 shift        native (2-D)   native
                                                  slices (3-D)
-depthwise 3-D, more taps            slices       slices         native
 grouped (1 < groups < channels)     split        native         split
+few channels, strides (3-D)         cells        as below       as below
+kernel = stride, 2-D or 3-D         cells        native         native
 dense 3-D, ``kt > 1``, ``kh > 1``   slices       slices         native
+only temporal, to no more channels  temporal     native         native
+1 x 1 with strides                  strided      native         native
 dense 3-D, others, temporal stride  slices       native         native
 pointwise (1 x 1, stride 1)         dot          native         native
 input dilation                      spread       native         native
@@ -20,9 +23,12 @@ everything else                     dense        native         native
 ==================================  ===========  =============  ========
 
 - shift: a sum of shifted, scaled copies. XLA:CPU's depthwise loop is 7 to 200 times
-  slower than this. Where a mesh splits the rows, native: each tap would be a message.
+  slower than this. Where a mesh splits the rows, native (3-D: slices): each tap would
+  be a message.
 - slices: a 3-D convolution as a sum over its temporal taps of 2-D ones with time
   folded into the batch.
+- cells, temporal, strided: products or denser convolutions after moving data, see
+  `stjax.ops.rearranged`. Not where a mesh splits the rows.
 - dot: a matrix product over channels, up to twice as fast as XLA:CPU's convolution.
 - dense: XLA's, with gradients that are quick inside loops too, see `stjax.ops.dense`.
 - spread: zeros are written between the inputs; XLA:CPU is slow at imagining them.
@@ -30,6 +36,7 @@ everything else                     dense        native         native
   batch on every device under data parallelism on CPU and GPU.
 """
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -37,11 +44,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from stjax.ops.dense import dense
+from stjax.ops import rearranged
+from stjax.ops.dense import dense, pointwise
 from stjax.ops.depthwise import MAX_TAPS, depthwise
 from stjax.sharding.activations import constrain, devices_along
 
-IMPLS = ("auto", "native", "shift", "slices", "split", "dot")
+IMPLS = ("auto", "native", "shift", "slices", "split", "dot", *rearranged.FORMS)
 
 
 def conv_nd(
@@ -120,12 +128,21 @@ def conv_nd(
         if nd != 3:
             raise ValueError("impl 'slices' needs 3-D")
         return slices(lhs, rhs)
+    form = rearranged.choose(lhs.shape, rhs.shape, *args[:3])
+    cpu = slices if nd == 3 else None
+    if form and devices_along("height") == 1:
+        cpu = partial(_moved, form=form, args=args)
+    if impl in rearranged.FORMS:
+        _only(impl, form)
+        return _moved(lhs, rhs, form=form, args=args)
     if impl == "auto" and nd == 3 and strides[0] == 1 and _worth_slicing(window):
-        return lax.platform_dependent(lhs, rhs, cuda=native, default=slices)
+        return lax.platform_dependent(lhs, rhs, cpu=cpu, cuda=native, default=slices)
     if set(window) == set(strides) == {1} and not any(map(any, padding)):
-        dot = partial(_dot, precision=precision)
+        dot = partial(pointwise, precision=precision)
         if impl == "dot":
             return dot(lhs, rhs)
+        if devices_along("height") > 1:  # rows of several devices cannot be merged
+            return native(lhs, rhs)
         return lax.platform_dependent(lhs, rhs, cpu=dot, default=native)
     _only(impl, "auto")
     plain = partial(
@@ -135,9 +152,13 @@ def conv_nd(
         dilation=dilation,
         precision=precision,
     )
-    if nd == 3:
-        return lax.platform_dependent(lhs, rhs, cpu=slices, default=plain)
+    if cpu:
+        return lax.platform_dependent(lhs, rhs, cpu=cpu, default=plain)
     return plain(lhs, rhs)
+
+
+def _moved(x, w, *, form, args):
+    return rearranged.FORMS[form](x, w, *args)
 
 
 def _spread(x, w, *, native, factors):
@@ -154,10 +175,6 @@ def _spread(x, w, *, native, factors):
         feature_group_count=given["groups"],
         precision=given["precision"],
     )
-
-
-def _dot(x, w, *, precision):
-    return jnp.matmul(x, w.reshape(w.shape[-2:]), precision=precision)
 
 
 def _worth_slicing(window: Sequence[int]) -> bool:
@@ -190,9 +207,7 @@ def _depthwise(x, w, strides, padding, dilation, precision, impl, native):
     multiplier = w.shape[-1] // x.shape[-1]
     if multiplier > 1:  # output channel c * m + j reads input channel c
         x = jnp.repeat(x, multiplier, axis=-1)
-    taps = 1
-    for k in w.shape[:-2]:
-        taps *= k
+    few = math.prod(w.shape[1:-2]) <= MAX_TAPS  # in a plane
     three_d = x.ndim == 5
     slices = partial(
         _slices, args=(strides, padding, dilation, precision), groups=x.shape[-1]
@@ -201,11 +216,11 @@ def _depthwise(x, w, strides, padding, dilation, precision, impl, native):
     if all(s == 1 for s in strides):
         if impl == "shift":
             return shift(x, w, impl="shift")
-        if impl == "auto" and taps <= MAX_TAPS and not three_d:
+        if impl == "auto" and few and not three_d:
             return shift(x, w, impl="auto")
         if impl == "auto" and three_d:
-            few = taps <= MAX_TAPS and devices_along("height") == 1
-            cpu = partial(shift, impl="shift") if few else slices
+            whole = devices_along("height") == 1
+            cpu = partial(shift, impl="shift") if few and whole else slices
             return lax.platform_dependent(
                 x, w, cpu=cpu, cuda=_native_groups(native, x.shape[-1]), default=slices
             )

@@ -46,6 +46,8 @@ class Case:
         )
 
 
+Z2, T2 = ((0, 0), (0, 0)), ((2, 2), (1, 2))
+
 CASES = [
     # Depthwise, 1-D to 3-D; asymmetric and negative padding; dilation; multiplier.
     Case("shift auto", (2, 9, 4), (4, 1, 4), groups=4),
@@ -63,7 +65,7 @@ CASES = [
         dilation=(2, 1, 2),
         groups=2,
     ),
-    Case("slices auto", (1, 4, 5, 5, 2), (3, 5, 5, 1, 2), groups=2),  # > 49 taps
+    Case("shift slices auto", (1, 4, 5, 5, 2), (3, 5, 5, 1, 2), groups=2),  # > 49 taps
     Case("auto", (2, 7, 7, 3), (3, 3, 1, 3), (2, 2), ((1, 1), (1, 1)), groups=3),
     Case("auto", (1, 9, 9, 2), (8, 8, 1, 2), groups=2),  # > 49 taps
     # Grouped.
@@ -82,6 +84,17 @@ CASES = [
     ),
     Case("slices auto", (1, 6, 6, 5, 2), (3, 3, 3, 2, 3), (2, 2, 2), ((1, 1),) * 3),
     Case("slices auto", (1, 5, 4, 4, 2), (3, 1, 1, 2, 3)),
+    # Data moved first: patches, few channels, only temporal, pointwise with strides.
+    Case("cells auto", (2, 9, 8, 3), (2, 2, 3, 4), (2, 2), "VALID"),
+    Case("cells auto", (1, 5, 9, 8, 3), (3, 4, 4, 3, 4), (2, 4, 4), ((1, 1), *Z2)),
+    Case("cells auto", (1, 5, 9, 8, 2), (3, 5, 5, 2, 4), (1, 2, 2), ((1, 1), *T2)),
+    Case("cells auto", (1, 6, 7, 9, 2), (2, 3, 2, 2, 4), (2, 2, 3), dilation=(2, 1, 1)),
+    Case("temporal auto", (2, 5, 3, 2, 4), (3, 1, 1, 4, 3)),
+    Case(
+        "temporal auto", (1, 5, 2, 2, 4), (2, 1, 1, 4, 4), (), ((2, 0), *Z2), (2, 1, 1)
+    ),
+    Case("strided auto", (1, 5, 4, 4, 2), (1, 1, 1, 2, 3), (2, 2, 3), "VALID"),
+    Case("strided auto", (2, 5, 4, 2), (1, 1, 2, 3), (2, 2), "VALID"),
     # Pointwise, and nothing special.
     Case("dot auto", (2, 4, 5, 3), (1, 1, 3, 4), (), "VALID"),
     Case("dot auto", (2, 3, 4, 5, 3), (1, 1, 1, 3, 4)),
