@@ -24,6 +24,7 @@ import av
 import jax
 import numpy as np
 from absl import app, flags
+from av.video.reformatter import VideoReformatter
 from cpu_tables import spread
 from machines import machine
 
@@ -127,6 +128,13 @@ def frame_readers(path: Path) -> dict[str, Callable[[int], None]]:
 
     def alone(times):
         for _ in range(times):
+            convert = VideoReformatter()
+            with av.open(str(path)) as container:
+                for frame in container.decode(video=0):
+                    convert.reformat(frame, format="rgb24").to_ndarray()
+
+    def naive(times):
+        for _ in range(times):
             with av.open(str(path)) as container:
                 for frame in container.decode(video=0):
                     frame.to_ndarray(format="rgb24")
@@ -146,6 +154,7 @@ def frame_readers(path: Path) -> dict[str, Callable[[int], None]]:
 
     return {
         "PyAV alone": alone,
+        "PyAV alone, a converter for each frame": naive,
         "`labelled_videos` (recognition)": footage,
         "`files` (prediction)": windows,
     }

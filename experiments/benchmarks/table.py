@@ -117,7 +117,7 @@ def input_rows(found: dict) -> list[str]:
             goal = "≥ 2,000" if row["name"].startswith("Grain") else ""
             lines.append(_line(f"moving digits: {row['name']}", speed, "", "", goal))
     alone, *readers = found["videos"]
-    for row in readers:
+    for row in (r for r in readers if not r["name"].startswith("PyAV")):
         pairs = zip(row["second"], alone["second"], strict=True)
         ratio = statistics.median(a / b for a, b in pairs)
         speeds = (f"{statistics.median(r['second']):,.0f}" for r in (row, alone))

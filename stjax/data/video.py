@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from stjax.data.reading import LATE, Process, Skips, default_channels
 from stjax.errors import UserError
@@ -118,10 +119,16 @@ def decode(index: VideoIndex, first: int) -> Iterator[tuple[int, av.VideoFrame]]
                 return
 
 
-def rgb(frame: av.VideoFrame) -> np.ndarray:
-    """[H, W, 3] uint8."""
+def rgb(frame: av.VideoFrame, convert: VideoReformatter) -> np.ndarray:
+    """[H, W, 3] uint8.
+
+    Args:
+      frame: of a video.
+      convert: the same for all frames of a video: setting one up takes longer than
+        decoding a small frame.
+    """
     threads = 1 if frame.width * frame.height <= _SMALL else 0  # 0: automatic
-    return frame.to_ndarray(format="rgb24", threads=threads)
+    return convert.reformat(frame, format="rgb24", threads=threads).to_ndarray()
 
 
 @dataclasses.dataclass
@@ -131,6 +138,7 @@ class _Decoder:
     sequence: int
     next: int
     frames: Iterator[tuple[int, av.VideoFrame]]
+    convert: VideoReformatter = dataclasses.field(default_factory=VideoReformatter)
 
 
 class VideoReader:
@@ -197,7 +205,7 @@ class VideoReader:
             # Only if the whole video fits: otherwise it would push itself out.
             keep = self._frame_bytes * self.lengths[sequence] <= _CACHE_BYTES
             if k in wanted or (new and keep):
-                pixels = process(rgb(frame))
+                pixels = process(rgb(frame, decoder.convert))
                 self._frame_bytes = pixels.nbytes
                 self._put((sequence, k), pixels)
                 if k in wanted:

@@ -19,7 +19,7 @@ def test_everything_takes_its_turns():
     for row in found["digits"] + found["videos"]:
         assert len(row["second"]) == 1 and row["second"][0] > 0
     text = inputs.markdown(found)
-    assert "carphone.mp4" in text and text.count("\n| ") == 2 + 5 + 2 + 3
+    assert "carphone.mp4" in text and text.count("\n| ") == 2 + 5 + 2 + 4
 
 
 def test_what_it_compares_with_draws_the_same_kind_of_clip():

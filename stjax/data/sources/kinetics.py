@@ -5,6 +5,7 @@ import functools
 from pathlib import Path
 
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from stjax.data.base import ClipSpec
 from stjax.data.frames import FrameProcess
@@ -98,10 +99,10 @@ class Kinetics:
             room = max(0, index.length - (n - 1) * self._step - 1)
             first = int(place * (room + 1))
             wanted = np.minimum(first + np.arange(n) * self._step, index.length - 1)
-            frames = {}
+            frames, convert = {}, VideoReformatter()
             for k, frame in decode(index, int(wanted[0])):
                 if k in wanted:
-                    frames[k] = self._process(rgb(frame))
+                    frames[k] = self._process(rgb(frame, convert))
                 if k >= wanted[-1]:
                     break
             return np.stack([frames[k] for k in wanted.tolist()])
