@@ -77,6 +77,19 @@ def test_files(folder):
         assert {"params.hid.enc_0.block.norm1.scale"} <= set(file.keys())
 
 
+def test_half(folder, tmp_path):
+    """Kernels in float16, the rest and the loaded variables in float32."""
+    made = to_folder(str(folder), tmp_path / "half", half=True)
+    sizes = [len((f / "model.safetensors").read_bytes()) for f in (made, folder)]
+    assert sizes[0] < 0.7 * sizes[1]  # a tiny model: mostly names
+    pair = [jax.tree.leaves(stjax.load(f).variables) for f in (made, folder)]
+    for got, want in zip(*pair, strict=True):
+        rounded = np.asarray(want)
+        rounded = rounded.astype(np.float16) if rounded.ndim > 1 else rounded
+        assert got.dtype == want.dtype
+        np.testing.assert_array_equal(got, rounded.astype(want.dtype))
+
+
 def test_card(folder):
     card = (folder / "README.md").read_text()
     _, head, body = card.split("---\n", 2)
