@@ -6,6 +6,7 @@ from absl import flags
 
 _SHARED = ("alone", "init_from", "only", "out", "path", "rows", "scale")
 _SHARED += ("seed", "seeds", "steps", "table", "workdir")
+_SHARED += ("clips", "peer", "repeats", "rounds", "seconds", "video")
 
 
 def pytest_collectstart(collector):
