@@ -273,28 +273,69 @@ def test_every_file_has_a_miniature():
     )
 
 
+@pytest.fixture
+def miniature(files):
+    """Name -> its training set-up and a real batch of its data."""
+
+    def made(name):
+        name, _, variant = name.partition(":")
+        config = config_module(name).miniature(variant or None)
+        validate(config)
+        config.data.path = files(config.data.source)
+        setup = prepare(config)
+        dataset = inputs.make_dataset(config, setup.sources["train"], train=True)
+        with inputs.batches(config, dataset) as batches:
+            return setup, next(batches)
+
+    return made
+
+
 @pytest.mark.parametrize("name", MINIATURES)
-def test_miniature_takes_a_step(name, files):
-    name, _, variant = name.partition(":")
-    config = config_module(name).miniature(variant or None)
-    validate(config)
-    config.data.path = files(config.data.source)
-    setup = prepare(config)
+def test_miniatures_fit_their_data(name, miniature):
+    """A step on a real batch, and an evaluation, are traced."""
+    setup, batch = miniature(name)
     spec = setup.spec
-    assert config.data.batch == 2
-    assert config.data.source == "kitti_caltech" or max(spec.height, spec.width) <= 64
-    dataset = inputs.make_dataset(config, setup.sources["train"], train=True)
-    with inputs.batches(config, dataset) as batches:
-        batch = next(batches)
+    assert setup.config.data.batch == 2
+    large = setup.config.data.source == "kitti_caltech"
+    assert large or max(spec.height, spec.width) <= 64
     assert batch["input"].shape == (2, *spec.input_shape)
     assert batch["target"].shape == (2, *spec.target_shape)
+    shapes = jax.eval_shape(lambda: init_variables(setup.model, spec, 0))
+    with jax.set_mesh(setup.mesh):
+        state = jax.eval_shape(lambda v: create_state(v, setup.tx), shapes)
+        after, metrics = jax.eval_shape(setup.train_step.__call__, state, batch)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert metrics["loss"].shape == ()
+    x = jax.ShapeDtypeStruct((1, *spec.input_shape), np.float32)
+    frames = jax.eval_shape(
+        lambda v, x: setup.model.apply(v, x, frames=spec.t_out), shapes, x
+    )
+    assert frames.shape == (1, *spec.target_shape) and frames.dtype == np.float32
 
+
+# The objectives: fed back, missing values, scheduled sampling, losses of the model's
+# own. Gradients of TAU and of the recurrent models are compared with those of their
+# originals in other tests.
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tau/kth",
+        "tau/weatherbench:mv_4_28",
+        "tau/noisy_moving_mnist",
+        "prediction/convlstm:kth",
+        "prediction/phydnet:kth",
+        "prediction/predformer:quad_tsst,weatherbench",
+        "prediction/predrnnv2:moving_mnist",
+    ],
+)
+def test_miniature_takes_a_step(name, miniature):
+    setup, batch = miniature(name)
     with jax.set_mesh(setup.mesh):
         state = create_state(made_up_variables(setup), setup.tx)
         # It runs once: an optimised program would take longer to compile. PhyDNet's
         # transposed convolutions would take longer to run.
         quick = {"xla_backend_optimization_level": 0}
-        options = None if config.model.name == "phydnet" else quick
+        options = None if "phydnet" in name else quick
         train_step = jax.jit(setup.train_step.__call__, compiler_options=options)
         after, metrics = jax.device_get(train_step(state, put_batch(setup.mesh, batch)))
     before = jax.device_get(state.params)
