@@ -82,6 +82,7 @@ def _facts(compiled: jax.stages.Compiled, file: str | None) -> dict:
         "peak": arguments + outputs + memory.temp_size_in_bytes,
         "moved": hlo.moved(program),
         "accessed": cost.get("bytes accessed"),
+        "compiler_flops": cost.get("flops"),
         "collectives": hlo.collectives(program),
         "cycles": sum(layers.values()) or None,
         "layers": layers,

@@ -36,6 +36,8 @@ class Report:
       moved: bytes to and from the main memory, see `stjax.aot.hlo.moved`.
       accessed: bytes by the TPU compiler's own count (``cost_analysis``), with those of
         the vector memory, and loop bodies once.
+      compiler_flops: by the TPU compiler's count, of the implementations it was given;
+        loop bodies once.
       collectives: kind -> (how many, bytes), see `stjax.aot.hlo.collectives`.
       cycles: the TPU compiler's estimate, collectives and hand-written kernels not
         included.
@@ -61,6 +63,7 @@ class Report:
     peak: int | None = None
     moved: float | None = None
     accessed: float | None = None
+    compiler_flops: float | None = None
     collectives: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
     cycles: int | None = None
     layers: dict[str, int] = dataclasses.field(default_factory=dict)

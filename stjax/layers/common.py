@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import variance_scaling
 
+from stjax.ops.batch_norm import batch_norm
 from stjax.ops.conv import conv_nd
+from stjax.ops.gelu import gelu as gelu  # exact; Flax's default is the tanh form
 
 Dtype = jnp.dtype
 torch_kernel_init = variance_scaling(1 / 3, "fan_in", "uniform")
@@ -53,12 +55,14 @@ def conv(
     kernel_init: Callable | None = None,
     dtype: Dtype = jnp.float32,
     name: str | None = None,
+    function: Callable = conv_nd,
 ) -> nn.Conv:
     """An `nn.Conv` with PyTorch's conventions on `stjax.ops.conv.conv_nd`.
 
     Padding is symmetric: by default ``dilation * (kernel_size - 1) // 2`` on both
     sides (Flax's 'SAME' pads strided convolutions differently). Kernel and bias are
-    initialised as PyTorch does, or, with a `kernel_init`, by it and zeros.
+    initialised as PyTorch does, or, with a `kernel_init`, by it and zeros. Another
+    `function` with the signature of `conv_nd` may take its place.
     """
 
     def spread(value):
@@ -83,15 +87,10 @@ def conv(
         use_bias=use_bias,
         kernel_init=kernel_init or torch_kernel_init,
         bias_init=zeros if kernel_init else torch_bias_init(fan_in),
-        conv_general_dilated=conv_nd,
+        conv_general_dilated=function,
         dtype=dtype,
         name=name,
     )
-
-
-def gelu(x: jax.Array) -> jax.Array:
-    """Exact (erf) GELU, as in the originals; Flax's default is the tanh form."""
-    return jax.nn.gelu(x, approximate=False)
 
 
 class BatchNorm(nn.Module):
@@ -133,24 +132,19 @@ class BatchNorm(nn.Module):
         stat = "batch_stats"
         mean = self.variable(stat, "mean", jnp.zeros, (c,), jnp.float32)
         var = self.variable(stat, "var", jnp.ones, (c,), jnp.float32)
-        y = x.astype(jnp.float32)
         if not train:
+            y = x.astype(jnp.float32)
             gain = scale * jax.lax.rsqrt(var.value + self.epsilon)
             return ((y - mean.value) * gain + bias).astype(self.dtype)
-        if groups > 1:
-            y = y.reshape(groups, x.shape[0] // groups, *x.shape[1:])
-        axes = tuple(range(groups > 1, y.ndim - 1))
-        batch_mean = y.mean(axes, keepdims=groups > 1)
-        batch_var = jnp.square(y - batch_mean).mean(axes, keepdims=groups > 1)
+        parts = x.reshape(groups, x.shape[0] // groups, *x.shape[1:])
+        y, *now = batch_norm(parts, scale, bias, self.epsilon, self.dtype)
         if not self.is_initializing():
-            n = x.size // c // groups
+            n, m = x.size // c // groups, self.momentum
+            batch_mean, batch_var = (s.mean(0) for s in now)
             unbiased = batch_var * (n / max(n - 1, 1))
-            m = self.momentum
-            now = [s.reshape(-1, c).mean(0) for s in (batch_mean, unbiased)]
-            mean.value = m * mean.value + (1 - m) * now[0]
-            var.value = m * var.value + (1 - m) * now[1]
-        gain = scale * jax.lax.rsqrt(batch_var + self.epsilon)
-        return ((y - batch_mean) * gain + bias).reshape(x.shape).astype(self.dtype)
+            mean.value = m * mean.value + (1 - m) * batch_mean
+            var.value = m * var.value + (1 - m) * unbiased
+        return y.reshape(x.shape)
 
 
 def grouped_batch_norm(groups: int):

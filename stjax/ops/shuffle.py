@@ -20,3 +20,14 @@ def pixel_shuffle(x: jax.Array, factor: int = 2) -> jax.Array:
     x = x.reshape(*lead, h, w, c, factor, factor)
     order = (*range(n), n, n + 3, n + 1, n + 4, n + 2)
     return x.transpose(order).reshape(*lead, h * factor, w * factor, c)
+
+
+def spread_pixels(x: jax.Array) -> jax.Array:
+    """[N, H, W, 4 C] -> [N, 2 H, 2 W, C], as `pixel_shuffle` of other channels.
+
+    Channel ``(2 i + j) * C + c`` goes to row offset i, column offset j of channel c, so
+    that what moves are rows of whole pixels.
+    """
+    n, h, w, channels = x.shape
+    x = x.reshape(n, h, w, 2, channels // 2).swapaxes(2, 3)
+    return x.reshape(n, 2 * h, 2 * w, channels // 4)
