@@ -31,7 +31,10 @@ def test_every_mesh_computes_the_same(name):
     assert len(rows) == len(MESHES)
     limit = 2e-5
     if max(row["error"] for row in rows.values()) > limit:
-        limit = rounding(CASES[name])  # max-pooling and ReLU: see there
+        # Max-pooling and ReLU, see there. Twice: who crosses a kink jumps as far as who
+        # moved across it, so that the two may be equal. In float64 the same programs
+        # agree to 1e-12, see experiments/sharding_float64.py.
+        limit = 2 * rounding(CASES[name])
     for mesh, row in rows.items():
         assert row["error"] < limit, mesh
     assert set(rows[SPACE]["collectives"]) == EXPECTED[name]
