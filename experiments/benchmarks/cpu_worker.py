@@ -21,6 +21,8 @@ from pathlib import Path
 import numpy as np
 from cpu_sides import Skipped, make
 
+from stjax.pages import keep_pages
+
 
 def memory(key: str) -> int | None:
     """Bytes of the process: ``VmRSS`` now, ``VmHWM`` at most; None if not told."""
@@ -78,6 +80,7 @@ def serve(side: str, kind: str, folder: Path, lines, answer: Callable) -> None:
 def main() -> None:
     """See the module."""
     side, kind, folder = sys.argv[1:]
+    keep_pages()  # for all sides, as the stjax commands do
     # What libraries print goes to stderr.
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

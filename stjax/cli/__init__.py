@@ -16,6 +16,7 @@ from absl import app, flags, logging
 from stjax.cli import flagging
 from stjax.cli.caching import keep_compiled
 from stjax.errors import UserError, unknown
+from stjax.pages import keep_pages
 
 # name -> (where the function lives, what `stjax --help` says).
 COMMANDS = {
@@ -56,7 +57,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     Args:
       argv: the command line with the program's name; None takes ``sys.argv``.
     """
-    keep_compiled()
+    if "jax" not in sys.modules:  # else the program is one of the user's own
+        keep_compiled()
+        keep_pages()
     app.run(_run, argv=argv, flags_parser=_parse)
 
 
