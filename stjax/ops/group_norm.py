@@ -64,6 +64,8 @@ def _forward(x, scale, bias, groups, epsilon, copies):
 def _backward(groups, epsilon, copies, residuals, dy):
     del epsilon
     x, mean, rate, scale, bias = residuals
+    # Else what makes it may be computed and kept in float32.
+    dy = lax.optimization_barrier(dy)
     share = partial(_share, groups=groups, copies=copies)
     wide_scale = jnp.tile(scale, copies)
     z = _normal(x, mean, rate, scale, bias, copies)
