@@ -20,7 +20,8 @@ def bounce(position: jax.Array, velocity: jax.Array, frames: int) -> jax.Array:
       frames: how many values to record.
 
     Returns:
-      [frames, ...] in [0, 1]: what reaches a wall is set onto it and turns around.
+      Coordinates [frames, ...] in [0, 1]. What reaches a wall is set onto it and turns
+      around.
     """
 
     def move(carry, _):

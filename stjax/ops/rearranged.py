@@ -31,8 +31,8 @@ def choose(
     """The function of this file that is worth it for a convolution, by its name.
 
     Args:
-      shape: of the input [B, *spatial, C].
-      kernel: its shape [*window, C, C_out].
+      shape: of the input ``[B, *spatial, C]``.
+      kernel: its shape ``[*window, C, C_out]``.
       strides: for each spatial dimension.
       padding: (low, high) pairs.
       dilation: of the kernel.
