@@ -14,7 +14,9 @@ What the compilers of TPUs and GPUs make of the training steps, on a machine tha
 neither: written by `python experiments/compile_table.py`, one JSON a row in
 `experiments/compile_rows/`. **Nothing here was measured on a device.** bfloat16
 compute, float32 parameters, and the same batch a device on every topology. `stjax
-compile` says the same, and more, of any config.
+compile` says the same, and more, of any config. A row is of the code when it was
+compiled; later code may do better (`experiments/benchmarks/tpu_estimates.md` has TAU's
+step on one v5e anew).
 
 - *memory*: what the program needs of a device (parameters, optimizer state, batch,
   activations), and its share of what there is;

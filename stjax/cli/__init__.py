@@ -57,8 +57,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     Args:
       argv: the command line with the program's name; None takes ``sys.argv``.
     """
+    keep_compiled()
     if "jax" not in sys.modules:  # else the program is one of the user's own
-        keep_compiled()
         keep_pages()
     app.run(_run, argv=argv, flags_parser=_parse)
 
