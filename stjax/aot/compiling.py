@@ -2,15 +2,16 @@
 
 import re
 import time
+from collections.abc import Collection
 
 import jax
 import ml_collections
 from etils import epath
 
-from stjax.aot import hlo, programs, targets
+from stjax.aot import bundles, hlo, programs, targets
 from stjax.aot.layers import profile
 from stjax.aot.report import Report
-from stjax.aot.text import parse
+from stjax.aot.text import Program, parse
 from stjax.macs import count_macs
 
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "": 1}
@@ -55,6 +56,8 @@ def compile_config(
         hbm=topology.chip.hbm,
         flops=2 * macs / program.mesh.size,
     )
+    if topology.chip.is_tpu:
+        bundles.clear(bundles.dump_folder())
     start = time.perf_counter()
     try:
         compiled = program.compile()
@@ -63,18 +66,20 @@ def compile_config(
             raise
         found = {"problem": problem(str(error)), "peak": needed(str(error))}
     else:
-        found = _facts(compiled, text)
+        found = _facts(compiled, text, topology.chip)
     seconds = time.perf_counter() - start
     return Report(**{**vars(report), **found, "compile_seconds": seconds})
 
 
-def _facts(compiled: jax.stages.Compiled, file: str | None) -> dict:
+def _facts(compiled: jax.stages.Compiled, file: str | None, chip: targets.Chip) -> dict:
     memory, text = compiled.memory_analysis(), compiled.as_text()
     if file:
         epath.Path(file).write_text(text)
     program = parse(text)
     cost = compiled.cost_analysis() or {}
-    layers = profile(program)
+    calls = hlo.kernels(program)
+    kernels = _kernel_cycles(program, calls, chip) if chip.is_tpu else {}
+    layers = profile(program, kernels)
     outputs = memory.output_size_in_bytes - memory.alias_size_in_bytes
     arguments = memory.argument_size_in_bytes + memory.generated_code_size_in_bytes
     return {
@@ -87,8 +92,20 @@ def _facts(compiled: jax.stages.Compiled, file: str | None) -> dict:
         "cycles": sum(layers.values()) or None,
         "layers": layers,
         "unknown_loops": program.unknown_loops,
-        "kernels": hlo.kernels(program),
+        "kernels": sum(calls.values()),
+        "kernel_cycles": sum(calls[name] * n for name, n in kernels.items()),
+        "uncounted": sum(n for name, n in calls.items() if name not in kernels),
     }
+
+
+def _kernel_cycles(
+    program: Program, calls: Collection[str], chip: targets.Chip
+) -> dict[str, int]:
+    """The longer of bundles and memory, for each kernel that can be counted."""
+    counted = bundles.kernel_bundles(bundles.dump_folder(), set(calls))
+    moved = hlo.moved_by(program, counted)
+    per_byte = chip.clock / chip.bandwidth
+    return {name: max(n, int(moved[name] * per_byte)) for name, n in counted.items()}
 
 
 def problem(message: str) -> str:

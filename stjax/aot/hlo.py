@@ -1,6 +1,8 @@
 """What an optimised program sends, moves and calls, read from its text."""
 
+import collections
 import re
+from collections.abc import Container
 
 from stjax.aot.text import Instruction, Program, parse, shape_bytes
 
@@ -69,13 +71,30 @@ def _of_fusion(program: Program, fusion: Instruction) -> dict[int | str, str]:
     return found
 
 
-def kernels(program: Program) -> int:
-    """Calls of hand-written TPU kernels; the compiler does not know their cycles."""
-    return sum(
-        line.times
-        for line in program.executed()
-        if 'custom_call_target="tpu_custom_call"' in line.instruction.rest
-    )
+def kernels(program: Program) -> collections.Counter[str]:
+    """Hand-written TPU kernels: name of the instruction -> how often it runs.
+
+    The compiler does not know their cycles, see `stjax.aot.bundles`.
+    """
+    found = collections.Counter()
+    for line in program.executed():
+        if 'custom_call_target="tpu_custom_call"' in line.instruction.rest:
+            found[line.instruction.name] += line.times
+    return found
+
+
+def moved_by(program: Program, names: Container[str]) -> dict[str, int]:
+    """Bytes to and from the main memory of one run of each of these instructions."""
+    shapes = _shapes(program)
+    return {
+        i.name: sum(
+            shape_bytes(_ELSEWHERE.sub("", shape))
+            for shape in (i.shape, *(shapes.get(name, "") for name in _names(i)))
+        )
+        for lines in program.computations.values()
+        for i in lines
+        if i.name in names
+    }
 
 
 def collectives(compiled: object) -> dict[str, tuple[int, int]]:

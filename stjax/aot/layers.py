@@ -2,6 +2,7 @@
 
 import collections
 import re
+from collections.abc import Mapping
 
 from stjax.aot.text import Program
 
@@ -36,11 +37,17 @@ def _is_module(part: str) -> bool:
     )
 
 
-def profile(program: Program) -> dict[str, int]:
-    """Estimated cycles of each layer, the dearest first; see `layer_of`."""
+def profile(program: Program, kernels: Mapping[str, int] = {}) -> dict[str, int]:
+    """Estimated cycles of each layer, the dearest first; see `layer_of`.
+
+    Args:
+      program: to be read.
+      kernels: cycles of hand-written ones, by name of the instruction.
+    """
     cycles = collections.Counter()
     for line in program.executed():
-        if not line.fused and line.instruction.cycles:
-            layer = layer_of(line.instruction.op_name)
-            cycles[layer] += line.times * line.instruction.cycles
+        instruction = line.instruction
+        one = instruction.cycles or kernels.get(instruction.name, 0)
+        if not line.fused and one:
+            cycles[layer_of(instruction.op_name)] += line.times * one
     return dict(cycles.most_common())

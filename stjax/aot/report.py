@@ -39,11 +39,15 @@ class Report:
       compiler_flops: by the TPU compiler's count, of the implementations it was given;
         loop bodies once.
       collectives: kind -> (how many, bytes), see `stjax.aot.hlo.collectives`.
-      cycles: the TPU compiler's estimate, collectives and hand-written kernels not
-        included.
+      cycles: the TPU compiler's estimate, and `kernel_cycles`; no collectives.
       layers: cycles by layer, the dearest first.
       unknown_loops: loops whose bodies were counted once.
-      kernels: hand-written kernels, which count no cycles.
+      kernels: calls of hand-written kernels.
+      kernel_cycles: theirs, which the compiler does not estimate: their instructions as
+        often as they run, or what moving their arrays takes if that is longer; see
+        `stjax.aot.bundles`.
+      uncounted: calls of kernels whose instructions could not be counted; they count
+        nothing.
       compile_seconds: on this machine.
       problem: what the compiler said where the program does not fit.
     """
@@ -69,6 +73,8 @@ class Report:
     layers: dict[str, int] = dataclasses.field(default_factory=dict)
     unknown_loops: int = 0
     kernels: int = 0
+    kernel_cycles: int = 0
+    uncounted: int = 0
     compile_seconds: float = 0.0
     problem: str = ""
 

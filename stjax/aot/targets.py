@@ -11,6 +11,7 @@ import shutil
 import jax
 from jax.experimental import topologies
 
+from stjax.aot.bundles import dump_folder
 from stjax.aot.gpu import CONFIGS
 from stjax.errors import UserError, unknown
 
@@ -171,6 +172,7 @@ def _tpu_devices(topology: Topology) -> list[jax.Device]:
         "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     }.items():
         os.environ.setdefault(name, value)
+    dump_folder()
     options = {}
     if topology.size == topology.chip.devices:  # a host of one chip
         options["chips_per_host_bounds"] = (1, 1, 1)

@@ -133,8 +133,14 @@ def _time(report, chip) -> list[str]:
         )
         if report.kernels:
             lines.append(
-                f"  not in it: {report.kernels} calls of hand-written kernels,"
-                " whose cycles nobody counts"
+                f"  {report.kernel_cycles:,} of them: {report.kernels} calls of"
+                " hand-written kernels, by their instructions, not the compiler's"
+                " estimate"
+            )
+        if report.uncounted:
+            lines.append(
+                f"  not in it: {report.uncounted} of these calls, whose instructions"
+                " could not be counted"
             )
         if report.unknown_loops:
             lines.append(

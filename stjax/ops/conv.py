@@ -8,7 +8,8 @@ rounding, differs. ``impl='auto'`` chooses by the platform that the program is
 ==================================  ===========  =============  ========
 case                                cpu          tpu            cuda
 ==================================  ===========  =============  ========
-depthwise, stride 1                 shift        native (2-D)   native
+depthwise, stride 1                 shift        kernel, or     native
+                                                 native (2-D)
                                                  slices (3-D)
 grouped (1 < groups < channels)     split        native         split
 few channels, strides (3-D)         cells        as below       as below
@@ -25,6 +26,8 @@ everything else                     dense        native         native
 - shift: a sum of shifted, scaled copies. XLA:CPU's depthwise loop is 7 to 200 times
   slower than this. Where a mesh splits the rows, native (3-D: slices): each tap would
   be a message.
+- kernel: by hand, for a TPU's vector unit; see `stjax.ops.depthwise_kernel` and, for
+  what it takes, `stjax.ops.depthwise_plan`.
 - slices: a 3-D convolution as a sum over its temporal taps of 2-D ones with time
   folded into the batch.
 - cells, temporal, strided: products or denser convolutions after moving data, see
@@ -47,6 +50,7 @@ from jax import lax
 from stjax.ops import rearranged
 from stjax.ops.dense import dense, pointwise
 from stjax.ops.depthwise import MAX_TAPS, depthwise
+from stjax.ops.depthwise_plan import uses_kernel
 from stjax.sharding.activations import constrain, devices_along
 
 IMPLS = ("auto", "native", "shift", "slices", "split", "dot", *rearranged.FORMS)
@@ -221,8 +225,14 @@ def _depthwise(x, w, strides, padding, dilation, precision, impl, native):
         if impl == "auto" and three_d:
             whole = devices_along("height") == 1
             cpu = partial(shift, impl="shift") if few and whole else slices
+            by_hand = uses_kernel(x.shape, x.dtype, w.shape, padding, dilation)
             return lax.platform_dependent(
-                x, w, cpu=cpu, cuda=_native_groups(native, x.shape[-1]), default=slices
+                x,
+                w,
+                cpu=cpu,
+                cuda=_native_groups(native, x.shape[-1]),
+                tpu=partial(shift, impl="kernel") if by_hand else slices,
+                default=slices,
             )
         if impl == "slices" and three_d:
             return slices(x, w)

@@ -1,7 +1,8 @@
 """Depthwise convolution with stride 1 and its hand-written gradient.
 
 Forward, input gradient and kernel gradient are each a loop over the kernel's taps on
-CPU; elsewhere they are XLA's own. Automatic differentiation of the shifted sum would
+CPU, a kernel by hand on a TPU (`stjax.ops.depthwise_kernel`) where it suits, and
+elsewhere XLA's own. Automatic differentiation of the shifted sum would
 keep and add up one padded array a tap: 2 to 3 times slower and larger.
 """
 
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from stjax.ops.depthwise_plan import uses_kernel
 from stjax.sharding.activations import devices_along
 
 MAX_TAPS = 49
@@ -26,7 +28,8 @@ TERMS = 16
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _depthwise(x, w, padding, dilation, impl):
-    return _choose(impl, _shift_forward, _native, padding, dilation)(x, w)
+    forms = _shift_forward, _native, "spread_forward"
+    return _choose(impl, *forms, padding, dilation)(x, w)
 
 
 def depthwise(
@@ -44,8 +47,9 @@ def depthwise(
       w: ``[*window, 1, C]``.
       padding: (low, high) for each spatial dimension.
       dilation: kernel dilation for each spatial dimension.
-      impl: ``"shift"``, ``"native"``, or ``"auto"`` (shift where lowered for CPU,
-        unless a mesh splits the rows).
+      impl: ``"shift"``, ``"native"``, ``"kernel"``, or ``"auto"``: shift where lowered
+        for CPU, unless a mesh splits the rows; kernel where lowered for a TPU, if it
+        suits (`stjax.ops.depthwise_plan.uses_kernel`, which says how to do without).
 
     Returns:
       ``[B, *spatial', C]``.
@@ -59,20 +63,36 @@ def _forward(x, w, padding, dilation, impl):
 
 def _backward(padding, dilation, impl, residuals, dy):
     x, w = residuals
-    return _choose(impl, _shift_gradient, _native_gradient, padding, dilation)(x, w, dy)
+    forms = _shift_gradient, _native_gradient, "spread_gradient"
+    return _choose(impl, *forms, padding, dilation)(x, w, dy)
 
 
 _depthwise.defvjp(_forward, _backward)
 
 
-def _choose(impl, shift, native, padding, dilation):
-    shift = partial(shift, padding=padding, dilation=dilation)
-    native = partial(native, padding=padding, dilation=dilation)
+def _choose(impl, shift, native, kernel, padding, dilation):
+    fields = {"padding": padding, "dilation": dilation}
+    shift, native = partial(shift, **fields), partial(native, **fields)
     if impl == "shift":
         return shift
+
+    def by_hand(*args):
+        from stjax.ops import depthwise_kernel  # Pallas takes half a second to import
+
+        return getattr(depthwise_kernel, kernel)(*args, **fields)
+
+    if impl == "kernel":
+        return by_hand
     if impl == "native" or devices_along("height") > 1:
         return native  # a shifted sum would ask the neighbours once a tap
-    return lambda *args: lax.platform_dependent(*args, cpu=shift, default=native)
+
+    def chosen(x, w, *dy):
+        tpu = native
+        if uses_kernel(x.shape, x.dtype, w.shape, padding, dilation):
+            tpu = by_hand
+        return lax.platform_dependent(x, w, *dy, cpu=shift, tpu=tpu, default=native)
+
+    return chosen
 
 
 def _native(x, w, *, padding, dilation):
