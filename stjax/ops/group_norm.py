@@ -5,7 +5,8 @@ reads input and incoming gradient twice and writes a gradient; nothing but the i
 two numbers a group is kept. Automatic differentiation keeps float32 arrays of the
 input's size and passes over them a dozen times. Sums are taken for each channel first
 and then, in a tiny array, for each group: reshaping [.., C] to [.., groups, C / groups]
-would leave most lanes of a TPU empty.
+would leave most lanes of a TPU empty. XLA:CPU has a form of its own,
+`stjax.ops.group_norm_cpu`.
 """
 
 from functools import partial
@@ -13,6 +14,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from stjax.ops import group_norm_cpu
 
 _PLACES = (1, 2)
 
@@ -49,6 +52,14 @@ def group_norm_silu(
 
 
 def _forward(x, scale, bias, groups, epsilon, copies):
+    given = {"groups": groups, "epsilon": epsilon, "copies": copies}
+    cpu = partial(group_norm_cpu.forward, **given)
+    plain = partial(_plain_forward, **given)
+    y, *kept = lax.platform_dependent(x, scale, bias, cpu=cpu, default=plain)
+    return y, (x, *kept, scale, bias)
+
+
+def _plain_forward(x, scale, bias, *, groups, epsilon, copies):
     share = partial(_share, groups=groups, copies=copies)
     y = x.astype(jnp.float32)
     mean = share(y.mean(_PLACES))
@@ -58,12 +69,18 @@ def _forward(x, scale, bias, groups, epsilon, copies):
         var = jnp.maximum(share(jnp.square(y).mean(_PLACES)) - jnp.square(mean), 0)
     rate = lax.rsqrt(var + epsilon)
     z = _normal(x, mean, rate, scale, bias, copies)
-    return (z * jax.nn.sigmoid(z)).astype(x.dtype), (x, mean, rate, scale, bias)
+    return (z * jax.nn.sigmoid(z)).astype(x.dtype), mean, rate
 
 
 def _backward(groups, epsilon, copies, residuals, dy):
     del epsilon
-    x, mean, rate, scale, bias = residuals
+    given = {"groups": groups, "copies": copies}
+    cpu = partial(group_norm_cpu.backward, **given)
+    plain = partial(_plain_backward, **given)
+    return lax.platform_dependent(*residuals, dy, cpu=cpu, default=plain)
+
+
+def _plain_backward(x, mean, rate, scale, bias, dy, *, groups, copies):
     # Else what makes it may be computed and kept in float32.
     dy = lax.optimization_barrier(dy)
     share = partial(_share, groups=groups, copies=copies)

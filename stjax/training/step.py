@@ -60,9 +60,9 @@ class TrainStep:
             *(state.params, state.collections, batch, rng, self.accumulate),
         )
         updates, opt_state = self.tx.update(grads, state.opt_state, state.params)
-        metrics = {"loss": loss, "grad_norm": global_norm(self.tx.trained(grads))}
-        metrics |= self.tx.values(state.step)
-        params = optax.apply_updates(state.params, updates)
+        norm = global_norm(self.tx.trained(grads))
+        metrics = {"loss": loss, "grad_norm": norm, **self.tx.values(state.step)}
+        params = optax.apply_updates(state.params, _after(norm, updates))
         average = state.ema
         if average is not None:
             average = ema.update(average, params, state.step, self.ema)
@@ -102,3 +102,15 @@ class TrainStep:
         count = jnp.maximum(views * weight, 1.0)
         loss = (found.each * found.weight).sum() / count
         return loss + found.extra / self.accumulate, found.collections
+
+
+def _after(norm: jax.Array, updates: optax.Updates) -> optax.Updates:
+    """The same updates, on CPU not before the norm of all gradients is known.
+
+    XLA:CPU else may update parameters before the backward pass has read them all, and
+    so begins each step with a copy of the parameters.
+    """
+    one = jax.lax.platform_dependent(
+        norm, cpu=lambda n: jnp.where(n < 0, 0.0, 1.0), default=jnp.ones_like
+    )
+    return jax.tree.map(lambda update: update * one.astype(update.dtype), updates)

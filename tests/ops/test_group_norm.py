@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stjax.ops.group_norm import group_norm_silu
+from stjax.ops import group_norm_cpu
+from stjax.ops.group_norm import _plain_backward, _plain_forward, group_norm_silu
 
 
 def arrays(copies, offset=3.0, dtype=np.float32):
@@ -41,6 +42,21 @@ def test_as_flax(copies):
     ours = both(lambda *a: group_norm_silu(*a, 2, 1e-5, copies), x, scale, bias, dy)
     theirs = both(lambda *a: plain(*a, copies), x, scale, bias, dy)
     for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("copies", [1, 2, 4])
+def test_forms_agree(copies):
+    x, dy, scale, bias = arrays(copies)
+    given = {"groups": 2, "copies": copies}
+    found = []
+    for forward, backward in (
+        (_plain_forward, _plain_backward),
+        (group_norm_cpu.forward, group_norm_cpu.backward),
+    ):
+        y, mean, rate = forward(x, scale, bias, epsilon=1e-5, **given)
+        found.append((y, *backward(x, mean, rate, scale, bias, dy, **given)))
+    for a, b in zip(*found, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
