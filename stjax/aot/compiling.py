@@ -102,9 +102,11 @@ def _kernel_cycles(
     program: Program, calls: Collection[str], chip: targets.Chip
 ) -> dict[str, int]:
     """The longer of bundles and memory, for each kernel that can be counted."""
-    counted = bundles.kernel_bundles(bundles.dump_folder(), set(calls))
-    moved = hlo.moved_by(program, counted)
-    per_byte = chip.clock / chip.bandwidth
+    made = bundles.kernel_bundles(bundles.dump_folder(), calls)
+    same = hlo.same_kernels(program, calls)
+    by_kernel = {same[name]: count for name, count in made.items()}
+    counted = {n: by_kernel[k] for n, k in same.items() if k in by_kernel}
+    moved, per_byte = hlo.moved_by(program, counted), chip.clock / chip.bandwidth
     return {name: max(n, int(moved[name] * per_byte)) for name, n in counted.items()}
 
 

@@ -83,6 +83,19 @@ def kernels(program: Program) -> collections.Counter[str]:
     return found
 
 
+def same_kernels(program: Program, names: Container[str]) -> dict[str, str]:
+    """Name of an instruction -> the same text for all calls of the same kernel.
+
+    The compiler makes it once, for one of them.
+    """
+    shapes, found = _shapes(program), {}
+    for i in _instructions(program, names):
+        given = " ".join(shapes.get(name, "") for name in _names(i))
+        notes = i.rest.partition("backend_config=")[2]
+        found[i.name] = f"{i.shape} {given} {notes}"
+    return found
+
+
 def moved_by(program: Program, names: Container[str]) -> dict[str, int]:
     """Bytes to and from the main memory of one run of each of these instructions."""
     shapes = _shapes(program)
@@ -91,10 +104,13 @@ def moved_by(program: Program, names: Container[str]) -> dict[str, int]:
             shape_bytes(_ELSEWHERE.sub("", shape))
             for shape in (i.shape, *(shapes.get(name, "") for name in _names(i)))
         )
-        for lines in program.computations.values()
-        for i in lines
-        if i.name in names
+        for i in _instructions(program, names)
     }
+
+
+def _instructions(program: Program, names: Container[str]) -> list[Instruction]:
+    lines = program.computations.values()
+    return [i for line in lines for i in line if i.name in names]
 
 
 def collectives(compiled: object) -> dict[str, tuple[int, int]]:

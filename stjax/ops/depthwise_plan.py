@@ -15,6 +15,8 @@ LANES = 128
 SUBLANES = 8
 
 MAX_TAPS = 49  # of a plane; they are unrolled
+_MIN_TAPS = 25
+"""Of fewer, XLA's own form is as good: it fuses what is before and after into it."""
 _WIDTHS = 5, 32 * SUBLANES  # of maps
 _MIN_CHANNELS = 64  # fewer leave more than half of the lanes empty
 _REGISTERS = 32  # for sums; there are 64
@@ -133,12 +135,14 @@ def uses_kernel(
 ) -> bool:
     """Whether a convolution is the kernels' where it is lowered for a TPU.
 
-    It is where a device's clips can be divided so that memory suffices, unless a mesh
-    splits the rows, ``STJAX_TPU_KERNELS=0`` says no, or the compiler of TPUs is not
+    It is where there are taps enough and a device's clips can be divided so that memory
+    suffices, unless a mesh splits the rows, ``STJAX_TPU_KERNELS=0`` says no, or the compiler of TPUs is not
     installed, so that who has none does not wait for kernels to be traced.
     Arguments as of `make_plan`.
     """
     if not _wanted() or devices_along("height") > 1:
+        return False
+    if math.prod(kernel[:-2]) < _MIN_TAPS:
         return False
     devices = devices_along("batch")
     if not isinstance(shape[0], int) or shape[0] % devices:

@@ -1,5 +1,6 @@
 """Instructions of hand-written TPU kernels, as often as they run."""
 
+import math
 from functools import partial
 
 import jax
@@ -61,13 +62,13 @@ def test_kernels_are_found_by_name(tmp_path):
 @pytest.mark.usefixtures("tpu_compiler")
 @pytest.mark.parametrize(
     ("shape", "window", "dilation"),
-    [((4, 8, 8, 64), (3, 3), (2, 2)), ((1, 3, 8, 8, 128), (3, 3, 3), (1, 1, 1))],
+    [((4, 8, 8, 64), (5, 5), (2, 2)), ((1, 3, 8, 8, 128), (3, 3, 3), (1, 1, 1))],
 )
 def test_depthwise_kernels_compile_and_count(shape, window, dilation):
     """Mosaic takes them, and their bundles are those of their arithmetic."""
     device = targets.devices(aot.parse_topology("v5e:1x1"))[0]
     sharding = jax.sharding.SingleDeviceSharding(device)
-    c, taps = shape[-1], 3 ** len(window)
+    c, taps = shape[-1], math.prod(window)
     padding = tuple((d * (k // 2),) * 2 for k, d in zip(window, dilation, strict=True))
     convolve = partial(
         conv_nd,
@@ -93,8 +94,8 @@ def test_depthwise_kernels_compile_and_count(shape, window, dilation):
     counted = bundles.kernel_bundles(bundles.dump_folder(), calls)
     assert counted.keys() == calls.keys()
     # A multiplication and an addition a tap, of at most four in a bundle; taps in the
-    # padding are left out: at least the 4 of 9 in a corner are not.
+    # padding are left out: at least a quarter are not.
     registers = jnp.prod(jnp.array(shape)) / (8 * 128)
     for count in counted.values():
-        assert taps * registers * 2 / 4 * 4 / 9 < count < taps * registers * 40
+        assert taps * registers * 2 / 4 / 4 < count < taps * registers * 40
     assert sum(profile(program, counted).values()) >= sum(counted.values())

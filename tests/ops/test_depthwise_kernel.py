@@ -116,7 +116,7 @@ def lowered(shape, window, **kwargs):
 
 @pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize(
-    ("shape", "window"), [((2, 8, 8, 64), (3, 3)), ((2, 2, 6, 8, 64), (3, 3, 3))]
+    ("shape", "window"), [((2, 8, 8, 64), (5, 5)), ((2, 2, 6, 8, 64), (3, 3, 3))]
 )
 def test_chosen_where_lowered_for_a_tpu(monkeypatch, shape, window):
     # Forward, and both gradients.
@@ -135,22 +135,23 @@ def test_what_they_take():
 
     assert taken((16, 16, 16, 512), (7, 7), ((9, 9),) * 2, (3, 3))
     assert taken((8, 16, 56, 56, 64), (5, 5, 5))
-    assert not taken((16, 16, 16, 32), (3, 3))  # lanes would be empty
-    assert not taken((16, 16, 4, 64), (3, 3))  # sublanes
-    assert not taken((16, 64, 512, 64), (3, 3))  # too wide
-    assert not taken((2, 512, 256, 512), (3, 3))  # a map fills the memory
+    assert not taken((16, 16, 16, 512), (3, 3))
+    assert not taken((16, 16, 16, 32), (5, 5))  # lanes would be empty
+    assert not taken((16, 16, 4, 64), (5, 5))  # sublanes
+    assert not taken((16, 64, 512, 64), (5, 5))  # too wide
+    assert not taken((2, 512, 256, 512), (5, 5))  # a map fills the memory
     assert not taken((16, 16, 16, 64), (21, 21))
-    assert not taken((16, 16, 16, 64), (3, 3), ((4, 4), (1, 1)))
+    assert not taken((16, 16, 16, 64), (5, 5), ((5, 5), (1, 1)))
     assert not taken((2, 8, 16, 16, 64), (3, 3, 3), None, (2, 1, 1))
-    assert not taken((16, 16, 16, 64), (3, 3), dtype=jnp.float16)
+    assert not taken((16, 16, 16, 64), (5, 5), dtype=jnp.float16)
     batch = jax.export.symbolic_shape("b")[0]
-    assert not taken((batch, 16, 16, 64), (3, 3))
+    assert not taken((batch, 16, 16, 64), (5, 5))
     with jax.set_mesh(make_mesh(data=2, fsdp=2, space=2, devices=jax.devices()[:8])):
-        assert not taken((16, 16, 16, 64), (3, 3))  # rows are split
+        assert not taken((16, 16, 16, 64), (5, 5))  # rows are split
     with jax.set_mesh(make_mesh(data=4, fsdp=1, space=1, devices=jax.devices()[:4])):
-        assert taken((8, 16, 16, 64), (3, 3)) and not taken((6, 16, 16, 64), (3, 3))
+        assert taken((8, 16, 16, 64), (5, 5)) and not taken((6, 16, 16, 64), (5, 5))
 
 
 def test_nobody_waits_for_them_without_the_compiler(monkeypatch):
     monkeypatch.setattr(depthwise_plan, "_has_compiler", lambda: False)
-    assert "tpu_custom_call" not in lowered((2, 8, 8, 64), (3, 3))
+    assert "tpu_custom_call" not in lowered((2, 8, 8, 64), (5, 5))
