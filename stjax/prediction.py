@@ -1,6 +1,7 @@
 """A trained predictor as a function from frames to frames."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ from flax import errors as flax_errors
 from flax import linen as nn
 
 from stjax import checked
+from stjax.compiling import compiler_options
 from stjax.data.base import ClipSpec
 from stjax.errors import UserError
 from stjax.rollout import recursion
@@ -71,9 +73,10 @@ class Predictor(Trained):
 
     def _compile(self) -> None:
         self._recursion = recursion(self.model, self.spec.t_out)
-        self._predict = jax.jit(self._forward, static_argnames=("unit", "frames"))
-        self._start = jax.jit(self._first, static_argnames=("unit", "frames"))
-        self._step = jax.jit(
+        jit = partial(jax.jit, compiler_options=compiler_options())
+        self._predict = jit(self._forward, static_argnames=("unit", "frames"))
+        self._start = jit(self._first, static_argnames=("unit", "frames"))
+        self._step = jit(
             self._next, static_argnames=("unit", "sides"), donate_argnames="carry"
         )
 

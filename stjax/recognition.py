@@ -1,6 +1,7 @@
 """A trained recogniser as a function from clips to probabilities of classes."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -10,6 +11,7 @@ from absl import logging
 from flax import linen as nn
 
 from stjax import checked
+from stjax.compiling import compiler_options
 from stjax.data.base import LabelSpec
 from stjax.data.footage import open_footage
 from stjax.data.labelled import Views
@@ -61,8 +63,9 @@ class Recogniser(Trained):
         super().__init__(model, variables, spec, source, largest_batch, run)
 
     def _compile(self) -> None:
-        self._logits = jax.jit(self._forward)
-        self._features = jax.jit(self._forward_features, static_argnames="pooled")
+        jit = partial(jax.jit, compiler_options=compiler_options())
+        self._logits = jit(self._forward)
+        self._features = jit(self._forward_features, static_argnames="pooled")
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -60,6 +60,7 @@ class Stjax(Side):
         import jax
 
         from stjax.aot.programs import _forward
+        from stjax.compiling import compiler_options
         from stjax.data.base import LabelSpec
 
         spec, model = setup.spec, setup.model
@@ -71,7 +72,8 @@ class Stjax(Side):
             return _forward(model, spec, variables, x)
 
         start = time.perf_counter()
-        lowered = jax.jit(predict).lower(variables, x)
+        jitted = jax.jit(predict, compiler_options=compiler_options())
+        lowered = jitted.lower(variables, x)
         traced = time.perf_counter()
         compiled = lowered.compile()
         built = time.perf_counter()

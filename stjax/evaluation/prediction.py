@@ -9,6 +9,7 @@ import ml_collections
 import numpy as np
 from flax import linen as nn
 
+from stjax.compiling import compiler_options
 from stjax.data.base import ClipSpec, Source
 from stjax.metrics import Metric, summarise
 from stjax.scoring import HostPredict, create_baselines, create_metrics
@@ -128,8 +129,11 @@ class Evaluator:
             self._still = {"black": np.zeros_like(mean), "mean_training_frame": mean}
             self._baselines = create_baselines(config.baselines, source.spec)
         step = EvalStep(model, source.spec, metrics)
-        self._step = jax.jit(step.__call__, out_shardings=replicated(mesh))
-        self._each = jax.jit(step.clips, out_shardings=replicated(mesh))
+        options = compiler_options(mesh)
+        jit = functools.partial(
+            jax.jit, out_shardings=replicated(mesh), compiler_options=options
+        )
+        self._step, self._each = jit(step.__call__), jit(step.clips)
 
     def __call__(self, variables: dict) -> dict:
         """Every clip once.

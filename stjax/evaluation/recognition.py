@@ -7,6 +7,7 @@ import numpy as np
 from flax import linen as nn
 from scipy.special import expit, softmax
 
+from stjax.compiling import compiler_options
 from stjax.data.base import LabelSpec, Source
 from stjax.metrics.recognition import confusion_matrix
 from stjax.scoring import create_metrics
@@ -53,7 +54,11 @@ class Evaluator:
         self._clips = len(source)
         # [K]: how often the classes are in training, if that can be told.
         self._usual = getattr(train_source, "class_frequency", None)
-        self._step = jax.jit(self._forward, out_shardings=replicated(mesh))
+        self._step = jax.jit(
+            self._forward,
+            out_shardings=replicated(mesh),
+            compiler_options=compiler_options(mesh),
+        )
         self._gather = jax.jit(lambda x: x, out_shardings=replicated(mesh))
 
     def __call__(self, variables: dict) -> dict:

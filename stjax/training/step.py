@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from stjax.compiling import compiler_options
 from stjax.layers.common import grouped_batch_norm
 from stjax.optim import Optimizer, global_norm
 from stjax.sharding.mesh import replicated
@@ -78,7 +79,12 @@ class TrainStep:
     def jitted(self, shardings: TrainState, mesh: jax.sharding.Mesh) -> Callable:
         """The compiled step; it reuses the memory of the state it is given."""
         out = (shardings, replicated(mesh))
-        return jax.jit(self.__call__, donate_argnums=0, out_shardings=out)
+        return jax.jit(
+            self.__call__,
+            donate_argnums=0,
+            out_shardings=out,
+            compiler_options=compiler_options(mesh),
+        )
 
     def _loss(
         self,
