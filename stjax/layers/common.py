@@ -1,12 +1,14 @@
 """Layers that every model shares: convolution, normalisation, drop path."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.nn.initializers import variance_scaling
 
+from stjax.layers.depthwise import DepthwiseConv
 from stjax.ops.batch_norm import batch_norm
 from stjax.ops.conv import conv_nd
 from stjax.ops.gelu import gelu as gelu  # exact; Flax's default is the tanh form
@@ -56,13 +58,15 @@ def conv(
     dtype: Dtype = jnp.float32,
     name: str | None = None,
     function: Callable = conv_nd,
+    residual: bool = False,
 ) -> nn.Conv:
     """An `nn.Conv` with PyTorch's conventions on `stjax.ops.conv.conv_nd`.
 
     Padding is symmetric: by default ``dilation * (kernel_size - 1) // 2`` on both
     sides (Flax's 'SAME' pads strided convolutions differently). Kernel and bias are
     initialised as PyTorch does, or, with a `kernel_init`, by it and zeros. Another
-    `function` with the signature of `conv_nd` may take its place.
+    `function` with the signature of `conv_nd` may take its place. With `residual`,
+    which is for depthwise ones, the input is added to the result.
     """
 
     def spread(value):
@@ -77,7 +81,10 @@ def conv(
     for k in window:
         fan_in *= k
     zeros = nn.initializers.zeros
-    return nn.Conv(
+    depthwise = groups == in_features == features > 1 and function is conv_nd
+    depthwise &= use_bias and set(spread(strides)) == {1}
+    kind = partial(DepthwiseConv, residual=residual) if depthwise else nn.Conv
+    return kind(
         features,
         window,
         strides=spread(strides),

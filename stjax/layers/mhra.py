@@ -25,7 +25,8 @@ def position_embedding(x: jax.Array, dtype: Dtype) -> jax.Array:
     To be called inside a compact method; the module made there is ``pos_embed``.
     """
     c = x.shape[-1]
-    return x + conv(c, c, 3, ndim=3, groups=c, dtype=dtype, name="pos_embed")(x)
+    kw = {"ndim": 3, "groups": c, "dtype": dtype, "residual": True}
+    return conv(c, c, 3, name="pos_embed", **kw)(x)
 
 
 class LocalBlock(nn.Module):

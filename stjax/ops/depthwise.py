@@ -28,7 +28,7 @@ TERMS = 16
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _depthwise(x, w, padding, dilation, impl):
-    forms = _shift_forward, _native, "spread_forward"
+    forms = _shift_forward, _native, _by_hand
     return _choose(impl, *forms, padding, dilation)(x, w)
 
 
@@ -63,23 +63,18 @@ def _forward(x, w, padding, dilation, impl):
 
 def _backward(padding, dilation, impl, residuals, dy):
     x, w = residuals
-    forms = _shift_gradient, _native_gradient, "spread_gradient"
+    forms = _shift_gradient, _native_gradient, _by_hand_gradient
     return _choose(impl, *forms, padding, dilation)(x, w, dy)
 
 
 _depthwise.defvjp(_forward, _backward)
 
 
-def _choose(impl, shift, native, kernel, padding, dilation):
+def _choose(impl, shift, native, by_hand, padding, dilation):
     fields = {"padding": padding, "dilation": dilation}
-    shift, native = partial(shift, **fields), partial(native, **fields)
+    shift, native, by_hand = (partial(f, **fields) for f in (shift, native, by_hand))
     if impl == "shift":
         return shift
-
-    def by_hand(*args):
-        from stjax.ops import depthwise_kernel  # Pallas takes half a second to import
-
-        return getattr(depthwise_kernel, kernel)(*args, **fields)
 
     if impl == "kernel":
         return by_hand
@@ -110,6 +105,20 @@ def _native(x, w, *, padding, dilation):
 
 def _native_gradient(x, w, dy, *, padding, dilation):
     return jax.vjp(partial(_native, padding=padding, dilation=dilation), x, w)[1](dy)
+
+
+def _by_hand(x, w, *, padding, dilation):
+    from stjax.ops import depthwise_kernel  # Pallas takes half a second to import
+
+    return depthwise_kernel.spread_forward(x, w, padding=padding, dilation=dilation)
+
+
+def _by_hand_gradient(x, w, dy, *, padding, dilation):
+    from stjax.ops import depthwise_kernel
+
+    fields = {"padding": padding, "dilation": dilation}
+    dx, dw, _ = depthwise_kernel.spread_gradient(x, w, dy, **fields)
+    return dx, dw.astype(w.dtype)
 
 
 def _taps(window, dilation):

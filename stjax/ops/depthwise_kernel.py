@@ -36,21 +36,23 @@ _UNROLLED = 16  # rows that are copied without a loop
 _STATIC = ("padding", "dilation", "interpret")
 
 
-def spread_forward(x: jax.Array, w: jax.Array, **fields: object) -> jax.Array:
+def spread_forward(
+    x: jax.Array, w: jax.Array, b: jax.Array | None = None, **fields: object
+) -> jax.Array:
     """`forward`; under a mesh, on each device with its clips."""
     batch = free_axes("batch")
     f = partial(forward, **fields)
+    b = jnp.zeros(w.shape[-1], w.dtype) if b is None else b
     if devices_along("everything") == 1:
-        return f(x, w)
+        return f(x, w, b)
     clips, whole = PartitionSpec(batch), PartitionSpec()
-    return jax.shard_map(f, in_specs=(clips, whole), out_specs=clips, check_vma=False)(
-        x, w
-    )
+    specs = (clips, whole, whole)
+    return jax.shard_map(f, in_specs=specs, out_specs=clips, check_vma=False)(x, w, b)
 
 
 def spread_gradient(
     x: jax.Array, w: jax.Array, dy: jax.Array, **fields: object
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """`gradient`; under a mesh, on each device with its clips."""
     batch = free_axes("batch")
     f = partial(gradient, **fields)
@@ -58,14 +60,14 @@ def spread_gradient(
         return f(x, w, dy)
 
     def local(x, w, dy):
-        dx, dw = f(x, w, dy)
-        return dx, lax.psum(dw, batch)
+        dx, *sums = f(x, w, dy)
+        return dx, *lax.psum(sums, batch)
 
     clips, whole = PartitionSpec(batch), PartitionSpec()
     return jax.shard_map(
         local,
         in_specs=(clips, whole, clips),
-        out_specs=(clips, whole),
+        out_specs=(clips, whole, whole),
         check_vma=False,
     )(x, w, dy)
 
@@ -74,22 +76,26 @@ def spread_gradient(
 def forward(
     x: jax.Array,
     w: jax.Array,
+    b: jax.Array,
     *,
     padding: tuple[tuple[int, int], ...],
     dilation: tuple[int, ...],
     interpret: bool = False,
 ) -> jax.Array:
-    """The convolution of `stjax.ops.depthwise.depthwise`, of what `make_plan` takes.
+    """``conv(x) + b`` of `stjax.ops.depthwise.depthwise`, where `make_plan` takes it.
 
     Args:
       x: [B, H, W, C] or [B, T, H, W, C].
       w: [*window, 1, C].
+      b: [C].
       padding: (low, high) for each spatial dimension.
       dilation: of the kernel.
       interpret: compute it anywhere, slowly, for tests.
     """
     plan = make_plan(x.shape, x.dtype, w.shape, padding, dilation)
-    weights = w.reshape(plan.taps, -1).astype(jnp.float32)
+    weights = jnp.concatenate(
+        [v.reshape(-1, w.shape[-1]).astype(jnp.float32) for v in (w, b)]
+    )
     if plan.pair:
         weights = jnp.concatenate([weights, weights], -1)
     grid = (plan.batch, plan.blocks, plan.parts, plan.steps)
@@ -98,7 +104,7 @@ def forward(
         grid=grid,
         in_specs=[
             _frames(plan, False, lambda b, c, i, s: (b, c, i, s)),
-            pl.BlockSpec((plan.taps, plan.lanes), lambda b, c, i, s: (0, c)),
+            pl.BlockSpec((plan.taps + 1, plan.lanes), lambda b, c, i, s: (0, c)),
         ],
         out_specs=_frames(plan, True, lambda b, c, i, s: (b, c, i, s)),
         out_shape=jax.ShapeDtypeStruct(plan.result, x.dtype),
@@ -121,44 +127,50 @@ def gradient(
     padding: tuple[tuple[int, int], ...],
     dilation: tuple[int, ...],
     interpret: bool = False,
-) -> tuple[jax.Array, jax.Array]:
-    """Gradients of `forward` with respect to `x` and `w`, for `dy` of its result."""
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Gradients of `forward` with respect to `x`, `w` and `b`, for `dy` of its result.
+
+    Those of `w` and `b` are float32.
+    """
     window = w.shape[:-2]
     reach = [(k - 1) * d for k, d in zip(window, dilation, strict=True)]
     back = tuple(
         (r - low, r - high) for r, (low, high) in zip(reach, padding, strict=True)
     )
     turned = jnp.flip(w, tuple(range(len(window))))
-    dx = forward(dy, turned, padding=back, dilation=dilation, interpret=interpret)
+    zeros = jnp.zeros(w.shape[-1], jnp.float32)
+    dx = forward(
+        dy, turned, zeros, padding=back, dilation=dilation, interpret=interpret
+    )
     plan = make_plan(x.shape, x.dtype, w.shape, padding, dilation)
-    dw = _kernel_gradient(plan, x, dy, interpret)
-    return dx.astype(x.dtype), dw.reshape(w.shape).astype(w.dtype)
+    sums = _sums(plan, x, dy, interpret)
+    return dx.astype(x.dtype), sums[: plan.taps].reshape(w.shape), sums[plan.taps]
 
 
-def _kernel_gradient(plan: Plan, x: jax.Array, dy: jax.Array, interpret: bool):
-    """[taps, C] float32."""
-    dw = pl.pallas_call(
+def _sums(plan: Plan, x: jax.Array, dy: jax.Array, interpret: bool) -> jax.Array:
+    """Gradients of the kernel's taps and of the bias, [taps + 1, C] float32."""
+    sums = pl.pallas_call(
         partial(_gradient_kernel, plan=plan),
         grid=(plan.blocks, plan.batch, plan.parts, plan.steps),
         in_specs=[
             _frames(plan, False, lambda c, b, i, s: (b, c, i, s)),
             _frames(plan, True, lambda c, b, i, s: (b, c, i, s)),
         ],
-        out_specs=pl.BlockSpec((plan.taps, plan.lanes), lambda c, b, i, s: (0, c)),
+        out_specs=pl.BlockSpec((plan.taps + 1, plan.lanes), lambda c, b, i, s: (0, c)),
         out_shape=jax.ShapeDtypeStruct(
-            (plan.taps, plan.shape[-1] * (1 + plan.pair)), jnp.float32
+            (plan.taps + 1, plan.shape[-1] * (1 + plan.pair)), jnp.float32
         ),
         scratch_shapes=[
             pltpu.VMEM(plan.ring, jnp.float32),
             pltpu.VMEM((plan.part, plan.wide, plan.lanes), jnp.float32),
-            pltpu.VMEM((plan.taps, SUBLANES, plan.lanes), jnp.float32),
+            pltpu.VMEM((plan.taps + 1, SUBLANES, plan.lanes), jnp.float32),
         ],
         compiler_params=_semantics("parallel", "arbitrary", "arbitrary", "arbitrary"),
         cost_estimate=_cost(plan, x.dtype),
         interpret=interpret,
         name="depthwise_kernel_gradient",
     )(x.reshape(plan.shape), dy.reshape(plan.result))
-    return dw.reshape(plan.taps, 1 + plan.pair, -1).sum(1)
+    return sums.reshape(plan.taps + 1, 1 + plan.pair, -1).sum(1)
 
 
 def _frames(plan: Plan, result: bool, order: Callable) -> pl.BlockSpec:
@@ -341,8 +353,8 @@ def _forward_kernel(x_ref, w_ref, y_ref, ring, *, plan: Plan):
                         total[row] = total[row] + x * tap
             return tuple(total)
 
-        zeros = jnp.zeros((plan.wide, plan.lanes), jnp.float32)
-        for r, total in enumerate(step.planes(plane, (zeros,) * plan.rows)):
+        bias = jnp.broadcast_to(w_ref[pl.ds(plan.taps, 1)], (plan.wide, plan.lanes))
+        for r, total in enumerate(step.planes(plane, (bias,) * plan.rows)):
             y = total[: plan.result[3]].astype(y_ref.dtype)
             for n in range(1 + plan.pair):
                 lanes = slice(n * plan.channels, (n + 1) * plan.channels)
@@ -371,7 +383,13 @@ def _gradient_kernel(x_ref, dy_ref, dw_ref, ring, dy, sums, *, plan: Plan):
             return 0
 
         lax.fori_loop(0, plan.part, put, 0, unroll=plan.part <= _UNROLLED)
+        sums[plan.taps] = lax.fori_loop(0, plan.part, add, sums[plan.taps])
         step.planes(plane, 0)
+
+    def add(h, total):
+        for v in range(0, plan.wide, SUBLANES):
+            total = total + dy[h, pl.ds(v, SUBLANES)]
+        return total
 
     def plane(k, slot, carry):
         _chunks(plan.part // plan.tall, partial(rows, k, slot))

@@ -119,7 +119,7 @@ class Plan:
         """Of the vector memory, for the gradient of the kernel, which takes most."""
         padded = _up(self.lanes, LANES)
         count = math.prod(self.ring) + self.part * self.wide * padded
-        count += self.taps * SUBLANES * padded
+        count += (self.taps + 1) * SUBLANES * padded
         pixels = self.shape[2] * _up(self.shape[3], 16)
         pixels += self.part * _up(self.result[3], 16)
         blocks = pixels * _up(self.channels, LANES) * self.frames * (1 + self.pair)
@@ -136,9 +136,9 @@ def uses_kernel(
     """Whether a convolution is the kernels' where it is lowered for a TPU.
 
     It is where there are taps enough and a device's clips can be divided so that memory
-    suffices, unless a mesh splits the rows, ``STJAX_TPU_KERNELS=0`` says no, or the compiler of TPUs is not
-    installed, so that who has none does not wait for kernels to be traced.
-    Arguments as of `make_plan`.
+    suffices, unless a mesh splits the rows, ``STJAX_TPU_KERNELS=0`` in the environment
+    says no, or the compiler of TPUs is not installed: who has none should not wait for
+    kernels to be traced. Arguments as of `make_plan`.
     """
     if not _wanted() or devices_along("height") > 1:
         return False
