@@ -17,6 +17,7 @@ import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX looks for devices
 
+import jax
 from absl import app, flags
 from compile_rows import Row, table
 from etils import epath
@@ -180,6 +181,7 @@ def main(argv: list[str]) -> None:
         elif wanted and not done:
             print(f"== {row.configs[0]} on {row.topology.name}", flush=True)
             compile_row(row)
+            jax.clear_caches()  # else programs of gigabytes pile up
             target.write_text(table(every, FIRST, left_out))
     if not _LIST.value:
         target.write_text(table(every, FIRST, left_out))

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,16 +15,16 @@ def max_pool(
     strides: Sequence[int],
     padding: Sequence[int] | None = None,
 ) -> jax.Array:
-    """The largest value of each window, as `flax.linen.max_pool`.
+    """The largest value of each window, as `flax.linen.max_pool`; reverse mode only.
 
     The maximum is taken over shifted, strided copies, a pair at a time. XLA's
     reduce-window is as good forwards, but its gradient scatters, which takes 4 to 10
-    times as long on a CPU. Among equal values the first one gets the gradient, as in
-    PyTorch.
+    times as long on a CPU. Here the gradient looks up which place of each window has
+    won, a byte a window. Among equal values the first one gets it, as in PyTorch.
 
     Args:
       x: ``[B, *positions, C]``.
-      window: of each position's axis.
+      window: of each position's axis, 255 cells at most.
       strides: likewise.
       padding: cells beyond both ends of each axis, which never win; None for none.
 
@@ -31,20 +32,117 @@ def max_pool(
       ``[B, *positions', C]`` with
       ``positions' = (positions + 2 padding - window) // stride + 1``.
     """
-    padding = padding or (0,) * len(window)
-    if any(padding):
-        low = jnp.array(-jnp.inf, x.dtype)
-        x = lax.pad(x, low, [(0, 0, 0), *((p, p, 0) for p in padding), (0, 0, 0)])
-    sizes = x.shape[1:-1]
-    counts = [(n - k) // s + 1 for n, k, s in zip(sizes, window, strides, strict=True)]
+    padding = tuple(padding or (0,) * len(window))
+    return _max_pool(x, tuple(window), tuple(strides), padding)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _max_pool(x, window, strides, padding):
     best = None
-    for start in itertools.product(*map(range, window)):
+    for tap in _taps(x, window, strides, padding):
+        best = tap if best is None else jnp.where(tap > best, tap, best)
+    return best
+
+
+def _taps(x, window, strides, padding):
+    """For each place in the window its value in all windows."""
+    low = jnp.array(-jnp.inf, x.dtype)
+    x = _pad(x, low, [(p, p) for p in padding])
+    counts = _counts(x.shape[1:-1], window, strides)
+    for start in _places(window):
         ends = [
             i + (count - 1) * s + 1
             for i, count, s in zip(start, counts, strides, strict=True)
         ]
-        tap = lax.slice(
+        yield lax.slice(
             x, (0, *start, 0), (x.shape[0], *ends, x.shape[-1]), (1, *strides, 1)
         )
-        best = tap if best is None else jnp.where(tap > best, tap, best)
-    return best
+
+
+def _places(window):
+    return list(itertools.product(*map(range, window)))
+
+
+def _counts(sizes, window, strides):
+    return [(n - k) // s + 1 for n, k, s in zip(sizes, window, strides, strict=True)]
+
+
+def _pad(x, value, pads):
+    if not any(map(any, pads)):
+        return x
+    return lax.pad(x, value, [(0, 0, 0), *((*p, 0) for p in pads), (0, 0, 0)])
+
+
+def _forward(x, window, strides, padding):
+    best = winner = None
+    for i, tap in enumerate(_taps(x, window, strides, padding)):
+        if best is None:
+            best, winner = tap, jnp.zeros(tap.shape, jnp.uint8)
+        else:
+            wins = tap > best
+            best = jnp.where(wins, tap, best)
+            winner = jnp.where(wins, jnp.uint8(i), winner)
+    # Of `x` nothing but its shape, as an array without elements.
+    return best, (winner, x[..., :0])
+
+
+def _backward(window, strides, padding, residuals, dy):
+    """A cell gets what comes to the windows that it has won.
+
+    Cells at the same offset from a multiple of the strides lie in the same places of
+    their windows: such a set is a sum of shifted arrays of the size of `dy`, and no
+    array of the size of `x` is made but the result.
+    """
+    winner, x = residuals
+    sizes = [n + 2 * p for n, p in zip(x.shape[1:-1], padding, strict=True)]
+    cells = [-(-n // s) for n, s in zip(sizes, strides, strict=True)]
+    before = [(k - 1) // s for k, s in zip(window, strides, strict=True)]
+    pads = [
+        (low, max(n - count, 0))
+        for low, n, count in zip(before, cells, dy.shape[1:-1], strict=True)
+    ]
+    nobody = jnp.uint8(255)
+    winner = _pad(winner, nobody, pads)
+    dy = _pad(dy, jnp.zeros((), dy.dtype), pads)
+    parts = []
+    for offset in _places(strides):
+        wide = jnp.promote_types(dy.dtype, jnp.float32)
+        total = jnp.zeros((dy.shape[0], *cells, dy.shape[-1]), wide)
+        for i, place in enumerate(_places(window)):
+            steps = [
+                divmod(k - o, s) for k, o, s in zip(place, offset, strides, strict=True)
+            ]
+            if any(rest for _, rest in steps):
+                continue
+            start = [low - m for low, (m, _) in zip(before, steps, strict=True)]
+            limit = [a + n for a, n in zip(start, cells, strict=True)]
+            cut = partial(
+                lax.slice,
+                start_indices=(0, *start, 0),
+                limit_indices=(dy.shape[0], *limit, dy.shape[-1]),
+            )
+            total += jnp.where(cut(winner) == i, cut(dy), 0)
+        parts.append(total.astype(dy.dtype))
+    dx = _interleave(parts, strides)
+    inner = [slice(p, p + n) for p, n in zip(padding, x.shape[1:-1], strict=True)]
+    return (dx[:, *inner],)
+
+
+_max_pool.defvjp(_forward, _backward)
+
+
+def _interleave(parts, strides):
+    """Cells of all offsets, in the order of `_places`, to their places."""
+    for axis in range(len(strides), 0, -1):
+        s = strides[axis - 1]
+        groups = [parts[i : i + s] for i in range(0, len(parts), s)]
+        parts = [_join(group, axis) for group in groups]
+    return parts[0]
+
+
+def _join(group, axis):
+    if len(group) == 1:
+        return group[0]
+    shape = list(group[0].shape)
+    shape[axis] *= len(group)
+    return jnp.stack(group, axis + 1).reshape(shape)

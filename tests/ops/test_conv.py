@@ -85,10 +85,20 @@ CASES = [
     Case("slices auto", (1, 6, 6, 5, 2), (3, 3, 3, 2, 3), (2, 2, 2), ((1, 1),) * 3),
     Case("slices auto", (1, 5, 4, 4, 2), (3, 1, 1, 2, 3)),
     # Data moved first: patches, few channels, only temporal, pointwise with strides.
-    Case("cells auto", (2, 9, 8, 3), (2, 2, 3, 4), (2, 2), "VALID"),
-    Case("cells auto", (1, 5, 9, 8, 3), (3, 4, 4, 3, 4), (2, 4, 4), ((1, 1), *Z2)),
-    Case("cells auto", (1, 5, 9, 8, 2), (3, 5, 5, 2, 4), (1, 2, 2), ((1, 1), *T2)),
-    Case("cells auto", (1, 6, 7, 9, 2), (2, 3, 2, 2, 4), (2, 2, 3), dilation=(2, 1, 1)),
+    Case("cells pixels auto", (2, 9, 8, 3), (2, 2, 3, 4), (2, 2), "VALID"),
+    Case(
+        "cells pixels auto", (1, 5, 9, 8, 3), (3, 4, 4, 3, 4), (2, 4, 4), ((1, 1), *Z2)
+    ),
+    Case(
+        "cells pixels auto", (1, 5, 9, 8, 2), (3, 5, 5, 2, 4), (1, 2, 2), ((1, 1), *T2)
+    ),
+    Case(
+        "cells pixels auto",
+        (1, 6, 7, 9, 2),
+        (2, 3, 2, 2, 4),
+        (2, 2, 3),
+        dilation=(2, 1, 1),
+    ),
     Case("temporal auto", (2, 5, 3, 2, 4), (3, 1, 1, 4, 3)),
     Case(
         "temporal auto", (1, 5, 2, 2, 4), (2, 1, 1, 4, 4), (), ((2, 0), *Z2), (2, 1, 1)
@@ -212,20 +222,13 @@ def test_impossible_implementations_are_refused():
         (CASES[1], False),  # depthwise: shifts
         (CASES[6], False),  # depthwise 3-D: shifts
         (CASES[11], True),  # grouped: dense ones
-        (CASES[18], False),  # pointwise: a matrix product
+        (CASES[26], False),  # pointwise: a matrix product
     ],
     ids=str,
 )
 def test_lowering_follows_the_platform(case, cpu_has_one):
     """Chosen by the platform lowered for, not by the one that this runs on."""
-
-    def loss(x, w):
-        return case.call(x, w, "auto").sum()
-
-    traced = jax.jit(jax.grad(loss, (0, 1))).trace(
-        jax.ShapeDtypeStruct(case.x, jnp.float32),
-        jax.ShapeDtypeStruct(case.w, jnp.float32),
-    )
+    traced = traced_gradient(case)
     text = {
         platform: traced.lower(lowering_platforms=(platform,)).as_text()
         for platform in ("cpu", "tpu", "cuda")
@@ -235,6 +238,23 @@ def test_lowering_follows_the_platform(case, cpu_has_one):
     assert ("stablehlo.convolution" in text["cpu"]) == cpu_has_one
     both = traced.lower(lowering_platforms=("cpu", "tpu")).as_text()
     assert "stablehlo.convolution" in both
+
+
+def traced_gradient(case):
+    def loss(x, w):
+        return case.call(x, w, "auto").sum()
+
+    return jax.jit(jax.grad(loss, (0, 1))).trace(
+        jax.ShapeDtypeStruct(case.x, jnp.float32),
+        jax.ShapeDtypeStruct(case.w, jnp.float32),
+    )
+
+
+def test_patches_of_few_channels_are_products_on_cpu_and_tpu():
+    traced = traced_gradient(CASES[18])
+    for platform, convolves in [("cpu", False), ("tpu", False), ("cuda", True)]:
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        assert ("stablehlo.convolution" in text) == convolves, platform
 
 
 def test_producer_is_not_computed_again_for_every_tap():
