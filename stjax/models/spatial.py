@@ -12,6 +12,7 @@ from stjax.layers.remat import rematerialised
 from stjax.ops.conv import conv_nd
 from stjax.ops.folding import (
     MAX_CHANNELS,
+    add_bias,
     fold,
     folded_conv,
     folded_pointwise,
@@ -99,7 +100,7 @@ class SpatialConv(nn.Module):
         if self.folds:
             y = folded_conv(x, kernel, s, self.padding)
             if s == 1:
-                return unfold(fold(y) + jnp.tile(bias, 2))
+                return add_bias(y, bias)
         else:
             y = conv_nd(x, kernel, (s, s), ((self.padding, self.padding),) * 2)
         return y + bias

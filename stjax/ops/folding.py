@@ -32,6 +32,15 @@ def unfold(x: jax.Array) -> jax.Array:
     return x.reshape(n, h, 2 * w, c // 2)
 
 
+def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
+    """``x + bias`` over channels, of columns that a TPU has folded."""
+
+    def folded(x, bias):
+        return unfold(fold(x) + jnp.tile(bias, 2))
+
+    return lax.platform_dependent(x, bias, tpu=folded, default=jnp.add)
+
+
 def folded_conv(
     x: jax.Array, w: jax.Array, stride: int, padding: int, impl: str = "auto"
 ) -> jax.Array:
