@@ -125,13 +125,17 @@ def parse(text: str) -> Program:
     computations: dict[str, list[Instruction]] = {}
     entry, current = "", None
     for line in text.splitlines():
-        if line.startswith("}"):
+        if line == "}":
             current = None
-        elif line.endswith("{") and not line.startswith((" ", "HloModule")):
-            name = line.removeprefix("ENTRY ").split(" ", 1)[0].lstrip("%")
-            current = computations.setdefault(name, [])
-            entry = name if line.startswith("ENTRY ") else entry
-        elif current is not None and (found := _instruction(line)):
+        elif current is None:
+            if line.endswith("{") and not line.startswith((" ", "HloModule")):
+                name = line.removeprefix("ENTRY ").split(" ", 1)[0].lstrip("%")
+                current = computations.setdefault(name, [])
+                entry = name if line.startswith("ENTRY ") else entry
+        elif not line.startswith(" "):  # notes of a kernel may have several lines
+            rest = f"{current[-1].rest}\n{line}"
+            current[-1] = dataclasses.replace(current[-1], rest=rest)
+        elif found := _instruction(line):
             current.append(found)
     return Program(computations, entry)
 

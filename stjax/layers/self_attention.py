@@ -1,14 +1,17 @@
 """Multi-head self-attention with one projection to queries, keys and values."""
 
 from collections.abc import Callable
+from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from stjax.errors import UserError
 from stjax.layers.common import Dtype, trunc_normal_init
 from stjax.ops.attention import attention
+from stjax.ops.splash_projected import projected, projects
 
 
 def self_attention(
@@ -47,12 +50,46 @@ def self_attention(
             f"{heads} attention heads need a width (hid_t and T * hid_s) divisible by "
             f"{heads}, got {d}"
         )
-    qkv = nn.Dense(3 * d, kernel_init=qkv_init, dtype=dtype, name="qkv")(x)
-    qkv = qkv.reshape(b, n, 3, heads, d // heads)
+    kernels = {"qkv": (3 * d, qkv_init), "proj": (d, proj_init)}
+    if bias is None and projects(x, heads):
+        weights = [_Weights(*v, dtype, name=k)(d) for k, v in kernels.items()]
+        return _by_platform(x.astype(dtype), *weights[0], *weights[1], heads=heads)
+    qkv, proj = (
+        nn.Dense(n, kernel_init=init, dtype=dtype, name=name)
+        for name, (n, init) in kernels.items()
+    )
+    qkv = qkv(x).reshape(b, n, 3, heads, d // heads)
     q, k, v = jnp.moveaxis(qkv, 2, 0)
     y = attention(q, k, v, scale=(d // heads) ** -0.5, bias=bias, spread=spread)
-    proj = nn.Dense(d, kernel_init=proj_init, dtype=dtype, name="proj")
     return proj(y.reshape(b, n, d))
+
+
+def _by_platform(x, *weights, heads):
+    """The form for a TPU, or the plain one."""
+
+    def plain(x, qkv_kernel, qkv_bias, proj_kernel, proj_bias):
+        qkv = (x @ qkv_kernel + qkv_bias).reshape(*x.shape[:2], 3, heads, -1)
+        q, k, v = jnp.moveaxis(qkv, 2, 0)
+        y = attention(q, k, v, scale=(x.shape[-1] // heads) ** -0.5)
+        return y.reshape(x.shape) @ proj_kernel + proj_bias
+
+    tpu = partial(projected, heads=heads)
+    return lax.platform_dependent(x, *weights, tpu=tpu, default=plain)
+
+
+class _Weights(nn.Module):
+    """Parameters of an `nn.Dense`."""
+
+    features: int
+    kernel_init: Callable
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(self, inputs: int) -> tuple[jax.Array, jax.Array]:
+        shape, zeros = (inputs, self.features), nn.initializers.zeros
+        kernel = self.param("kernel", self.kernel_init, shape)
+        bias = self.param("bias", zeros, shape[1:])
+        return kernel.astype(self.dtype), bias.astype(self.dtype)
 
 
 class SelfAttention(nn.Module):

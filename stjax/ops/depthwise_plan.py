@@ -35,7 +35,7 @@ class Plan:
       window: of the kernel in time, height and width.
       dilation: in height and width.
       low: padding before time, height and width.
-      pair: halves of the batch share the lanes.
+      pair: two clips share the lanes.
       channels: of a block.
       frames: of a block.
       part: rows of the result in a step.
@@ -140,7 +140,7 @@ def uses_kernel(
     says no, or the compiler of TPUs is not installed: who has none should not wait for
     kernels to be traced. Arguments as of `make_plan`.
     """
-    if not _wanted() or devices_along("height") > 1:
+    if not kernels_wanted() or devices_along("height") > 1:
         return False
     if math.prod(kernel[:-2]) < _MIN_TAPS:
         return False
@@ -151,7 +151,8 @@ def uses_kernel(
     return make_plan(shape, dtype, kernel, padding, dilation) is not None
 
 
-def _wanted():
+def kernels_wanted() -> bool:
+    """Whether programs may have kernels for a TPU, see `uses_kernel`."""
     return os.environ.get("STJAX_TPU_KERNELS") != "0" and _has_compiler()
 
 

@@ -10,7 +10,8 @@ from jax.sharding import AxisType, PartitionSpec
 from stjax.errors import UserError
 
 LANES = 128
-BLOCKS = (512, 256, LANES)
+BLOCKS = (640, 512, 384, 256, LANES)
+_OVERHEAD = 64  # tokens that take as long as a block does besides
 HEAD_SIZES = (32, 512)
 MIN_PAIRS = 2**20
 """Pairs (N M) from which 'auto' prefers the kernel: 1,024 tokens among themselves."""
@@ -86,20 +87,39 @@ def _batch_axes(mesh):
     return tuple(axis for axis in ("data", "fsdp") if axis in _free_axes(mesh))
 
 
-def _block(length):
-    """The largest block whose padding adds at most an eighth to `length`."""
-    fits = [b for b in BLOCKS if -length % b <= length // 8]
-    return fits[0] if fits else LANES
+def block_size(length: int) -> int:
+    """The block for which padding, and what every block costs, is least."""
+    return min(BLOCKS, key=lambda b: -(-length // b) * (b + _OVERHEAD))
 
 
 def _kernel(q, k, v, scale):
-    (_, n, heads, _), m, e = q.shape, k.shape[1], v.shape[-1]
-    rows, columns = _block(n), _block(m)
+    (_, n, _, _), m, e = q.shape, k.shape[1], v.shape[-1]
+    rows, columns = block_size(n), block_size(m)
     q = (q * scale).astype(k.dtype)
     q, k, v = (
         _pad(jnp.swapaxes(x, 1, 2), block)
         for x, block in ((q, rows), (k, columns), (v, columns))
     )
+    y = padded_splash(q, k, v, m, (rows, columns))
+    return jnp.swapaxes(y[:, :, :n, :e], 1, 2).astype(v.dtype)
+
+
+def padded_splash(
+    q: jax.Array, k: jax.Array, v: jax.Array, keys: int, blocks: tuple[int, int]
+) -> jax.Array:
+    """The kernel itself, of what fills its blocks.
+
+    Args:
+      q: [B, heads, N, d], scaled; d a multiple of 128.
+      k: [B, heads, M, d].
+      v: [B, heads, M, e].
+      keys: how many of the M count.
+      blocks: of queries and keys; they divide N and M.
+
+    Returns:
+      [B, heads, N, e].
+    """
+    (_, heads, n, _), m, (rows, columns) = q.shape, k.shape[2], blocks
     size = splash_lib.BlockSizes(
         block_q=rows,
         block_kv=columns,
@@ -108,19 +128,16 @@ def _kernel(q, k, v, scale):
         block_q_dq=rows,
         block_kv_dq=columns,
     )
-    mask = splash_lib.FullMask((q.shape[2], k.shape[2]))
     kernel = splash_lib.make_splash_mha(
-        splash_lib.MultiHeadMask([mask] * heads),
+        splash_lib.MultiHeadMask([splash_lib.FullMask((n, m))] * heads),
         head_shards=1,
         q_seq_shards=1,
         block_sizes=size,
     )
     segments = splash_lib.SegmentIds(
-        jnp.zeros(q.shape[2], jnp.int32),
-        (jnp.arange(k.shape[2]) >= m).astype(jnp.int32),
+        jnp.zeros(n, jnp.int32), (jnp.arange(m) >= keys).astype(jnp.int32)
     )
-    y = jax.vmap(lambda q, k, v: kernel(q, k, v, segments))(q, k, v)
-    return jnp.swapaxes(y[:, :, :n, :e], 1, 2).astype(v.dtype)
+    return jax.vmap(lambda q, k, v: kernel(q, k, v, segments))(q, k, v)
 
 
 def _pad(x, block):

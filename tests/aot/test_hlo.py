@@ -57,6 +57,10 @@ condition=%condition.1, body=%body.1
   %cps.1 = (f32[64,3]{1,0}, f32[64,3]{1,0}, u32[], u32[]) \
 collective-permute-start(%y.0), source_target_pairs={{0,1},{1,0}}
   %cpd.1 = f32[64,3]{1,0} collective-permute-done(%cps.1)
+  %kernel.1 = f32[64,3]{1,0} custom-call(%y.0), custom_call_target="tpu_custom_call", \
+frontend_attributes={kernel_metadata={
+"block_q": {"256": 1},
+}}, metadata={op_name="jit(f)/transpose(jvp(Net))/attn_1/kernel/pallas_call"}
   %mul.1 = f32[64,3]{1,0} multiply(%y.0, %cpd.1), metadata={op_name="jit(f)/mul"}, \
 backend_config={"window_config":{"estimated_cycles":"100"}}
   ROOT %agd.1 = f32[256,3]{1,0} all-gather-done(%ags.1)
@@ -71,6 +75,18 @@ def test_loop_bodies_count_as_often_as_they_run():
         "enc/fc (backward)": 6 * 5444,
         "optimizer, loss and the rest": 100,
     }
+
+
+def test_notes_of_several_lines():
+    program = text.parse(TPU)
+    assert hlo.kernels(program) == {"kernel.1": 1}
+    assert hlo.moved_by(program, {"kernel.1"}) == {"kernel.1": 2 * 4 * 64 * 3}
+    assert list(hlo.same_kernels(program, {"kernel.1", "mul.1"})) == [
+        "kernel.1",
+        "mul.1",
+    ]
+    cycles = layers.profile(program, {"kernel.1": 70})
+    assert cycles["attn/kernel (backward)"] == 70
 
 
 def test_loops_of_unknown_length_count_once():
@@ -96,7 +112,7 @@ def test_memory_traffic_leaves_vector_memory_out():
     reduced = 2 * (rows + 4)
     gathered = rows + (rows + 4 * rows)
     permuted = rows + (rows + rows + 8)
-    assert hlo.moved(text.parse(TPU)) == loop + reduced + gathered + permuted + 3 * rows
+    assert hlo.moved(text.parse(TPU)) == loop + reduced + gathered + permuted + 5 * rows
 
 
 STACKED = """\

@@ -29,15 +29,19 @@ FIGURES = {
     "accessed": 9e9,
     "cycles": 30_000_000,  # 20 ms
     "layers": {"hid/enc": 20_000_000, "dec": 10_000_000},
-    "kernels": 0,
+    "kernels": 3,
+    "kernel_cycles": 4_000_000,
+    "uncounted": 1,
     "versions": {"jax": "1", "libtpu": "2"},
 }
 
 
 def test_table():
     text = tpu_estimates.table({"tau": FIGURES}, "v5e:1x1")
-    cells = "| tau | 16 | 30.0 | 20.0 | 50% | 8.2 | 9.0 | 1.00 | 1,970 / 2,000 | 10.0 ("
-    assert cells in text
+    cells = (
+        "| tau | 16 | 30.0 | 4.0 (3 calls), 1 not counted | 20.0 | 50% | 8.2 | 9.0 |"
+    )
+    assert f"{cells} 1.00 | 1,970 / 2,000 | 10.0 (" in text
     assert "| hid/enc | 20.00 | 13.33 |" in text
     assert "jax 1, libtpu 2" in text
 

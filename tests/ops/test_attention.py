@@ -139,16 +139,14 @@ def test_splash_under_a_mesh_is_mapped_over_the_devices():
     # 4 devices do not divide 2 heads: 1,568 / 4 queries in 4 blocks.
     text = lowered("tpu", 1568, 1568, 64, jnp.bfloat16, make_mesh(2, 1, 4))
     calls = [line for line in text.splitlines() if "@tpu_custom_call" in line]
-    assert "tensor<4x2x512x128xbf16>, tensor<4x2x1664x128xbf16>" in calls[0]
+    assert "tensor<4x2x512x128xbf16>, tensor<4x2x1920x128xbf16>" in calls[0]
     # A batch that cannot be split: chunked or dense, whatever the platform.
     assert "tpu_custom_call" not in lowered("tpu", 1568, 1568, 64, mesh=mesh, batch=6)
 
 
-def test_splash_pads_at_most_an_eighth():
-    for length in (1024, 1568, 3136, 784, 12544, 3137):
-        block = splash._block(length)
-        assert -length % block <= max(length // 8, 127)
-    assert splash._block(12544) == 512 and splash._block(784) == 128
+def test_splash_blocks_are_large_and_pad_little():
+    blocks = {3136: 640, 12544: 640, 784: 512, 1024: 512, 1280: 640, 128: 128}
+    assert {length: splash.block_size(length) for length in blocks} == blocks
 
 
 def test_splash_interpreted(monkeypatch):
