@@ -134,9 +134,9 @@ def test_splash_under_a_mesh_is_mapped_over_the_devices():
     text = lowered("tpu", 1568, 1568, 64, jnp.bfloat16, mesh)
     calls = [line for line in text.splitlines() if "@tpu_custom_call" in line]
     # The first call is the forward pass: 8 / (data 2, fsdp 2) clips, one of two heads,
-    # 1,568 queries and keys in 13 blocks of 128.
-    assert "tensor<2x1x1664x128xbf16>, tensor<2x1x1664x128xbf16>" in calls[0]
-    # 4 devices do not divide 2 heads: 1,568 / 4 queries in 4 blocks.
+    # 1,568 queries and keys in 3 blocks of 640.
+    assert "tensor<2x1x1920x128xbf16>, tensor<2x1x1920x128xbf16>" in calls[0]
+    # 4 devices do not divide 2 heads: 1,568 / 4 queries in one block.
     text = lowered("tpu", 1568, 1568, 64, jnp.bfloat16, make_mesh(2, 1, 4))
     calls = [line for line in text.splitlines() if "@tpu_custom_call" in line]
     assert "tensor<4x2x512x128xbf16>, tensor<4x2x1920x128xbf16>" in calls[0]
