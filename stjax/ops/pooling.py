@@ -20,7 +20,9 @@ def max_pool(
     The maximum is taken over shifted, strided copies, a pair at a time. XLA's
     reduce-window is as good forwards, but its gradient scatters, which takes 4 to 10
     times as long on a CPU. Here the gradient looks up which place of each window has
-    won, a byte a window. Among equal values the first one gets it, as in PyTorch.
+    won, a byte a window. For a TPU XLA's own is better: by its estimate 80 M cycles for
+    140 (8 x 64 x 112 x 112 x 64, window 2x3x3). Among equal values the first one gets
+    the gradient, as in PyTorch.
 
     Args:
       x: ``[B, *positions, C]``.
@@ -32,8 +34,27 @@ def max_pool(
       ``[B, *positions', C]`` with
       ``positions' = (positions + 2 padding - window) // stride + 1``.
     """
+    window, strides = tuple(window), tuple(strides)
     padding = tuple(padding or (0,) * len(window))
-    return _max_pool(x, tuple(window), tuple(strides), padding)
+
+    def native(x):
+        return _native(x, window, strides, padding)
+
+    def own(x):
+        return _max_pool(x, window, strides, padding)
+
+    return lax.platform_dependent(x, tpu=native, default=own)
+
+
+def _native(x, window, strides, padding):
+    return lax.reduce_window(
+        x,
+        -jnp.inf,
+        lax.max,
+        (1, *window, 1),
+        (1, *strides, 1),
+        ((0, 0), *((p, p) for p in padding), (0, 0)),
+    )
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from stjax.ops import pooling
 from stjax.ops.pooling import max_pool
 
 # Windows of the video networks; the last has strides below the window in time, too.
@@ -73,3 +74,27 @@ def test_low_precision():
     x = values(False).astype(jnp.bfloat16)
     y = max_pool(x, (1, 3, 3), (1, 2, 2), (0, 1, 1))
     assert y.dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("window,strides,padding", CASES)
+def test_the_form_for_tpus_is_the_same(window, strides, padding):
+    """Values, and who gets the gradient among equal ones."""
+    x = jnp.asarray(values(True))
+    weights = np.random.default_rng(1).standard_normal(x.shape).astype(np.float32)
+
+    def both(pool):
+        y, pull = jax.vjp(lambda x: pool(x, window, strides, padding), x)
+        return y, pull(weights[:, : y.shape[1], : y.shape[2], : y.shape[3]])[0]
+
+    for ours, native in zip(
+        both(pooling._max_pool), both(pooling._native), strict=True
+    ):
+        np.testing.assert_allclose(ours, native, rtol=1e-6, atol=1e-6)
+
+
+def test_lowering_follows_the_platform():
+    grad = jax.grad(lambda x: jnp.square(max_pool(x, (1, 3, 3), (1, 2, 2))).sum())
+    traced = jax.jit(grad).trace(jax.ShapeDtypeStruct((2, 4, 8, 8, 3), jnp.float32))
+    for platform, scatters in [("cpu", False), ("tpu", True), ("cuda", False)]:
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        assert ("select_and_scatter" in text) == scatters, platform
