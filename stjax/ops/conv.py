@@ -12,8 +12,8 @@ depthwise, stride 1                 shift        kernel, or     native
                                                  native (2-D)
                                                  slices (3-D)
 grouped (1 < groups < channels)     split        native         split
-few channels, strides (3-D)         cells        pixels         as below
-kernel = stride, 2-D or 3-D         cells        pixels, or     native
+few channels, strides (3-D)         cells        frames         as below
+kernel = stride, 2-D or 3-D         cells        frames, or     native
                                                  native
 dense 3-D, ``kt > 1``, ``kh > 1``   slices       slices         native
 only temporal, to no more channels  temporal     native         native
@@ -31,8 +31,8 @@ everything else                     dense        native         native
   what it takes, `stjax.ops.depthwise_plan`.
 - slices: a 3-D convolution as a sum over its temporal taps of 2-D ones with time
   folded into the batch.
-- cells, pixels, temporal, strided: products or denser convolutions after moving data,
-  see `stjax.ops.rearranged`. Not where a mesh splits the rows; pixels to 16 channels.
+- cells, frames, temporal, strided: products or denser convolutions after moving data,
+  see `stjax.ops.rearranged`. Not where a mesh splits the rows; frames to 16 channels.
 - dot: a matrix product over channels, up to twice as fast as XLA:CPU's convolution.
 - dense: XLA's, with gradients that are quick inside loops too, see `stjax.ops.dense`.
 - spread: zeros are written between the inputs; XLA:CPU is slow at imagining them.
@@ -138,9 +138,9 @@ def conv_nd(
     if form and devices_along("height") == 1:
         cpu = partial(_moved, form=form, args=args)
         if form == "cells" and lhs.shape[-1] <= rearranged.FEW:
-            more["tpu"] = partial(_moved, form="pixels", args=args)
+            more["tpu"] = partial(_moved, form="frames", args=args)
     if impl in rearranged.FORMS:
-        _only(impl, form, "pixels" if form == "cells" else form)
+        _only(impl, form, "frames" if form == "cells" else form)
         return _moved(lhs, rhs, form=impl, args=args)
     if impl == "auto" and nd == 3 and strides[0] == 1 and _worth_slicing(window):
         more.setdefault("tpu", slices)

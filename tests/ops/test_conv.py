@@ -85,15 +85,15 @@ CASES = [
     Case("slices auto", (1, 6, 6, 5, 2), (3, 3, 3, 2, 3), (2, 2, 2), ((1, 1),) * 3),
     Case("slices auto", (1, 5, 4, 4, 2), (3, 1, 1, 2, 3)),
     # Data moved first: patches, few channels, only temporal, pointwise with strides.
-    Case("cells pixels auto", (2, 9, 8, 3), (2, 2, 3, 4), (2, 2), "VALID"),
+    Case("cells frames auto", (2, 9, 8, 3), (2, 2, 3, 4), (2, 2), "VALID"),
     Case(
-        "cells pixels auto", (1, 5, 9, 8, 3), (3, 4, 4, 3, 4), (2, 4, 4), ((1, 1), *Z2)
+        "cells frames auto", (1, 5, 9, 8, 3), (3, 4, 4, 3, 4), (2, 4, 4), ((1, 1), *Z2)
     ),
     Case(
-        "cells pixels auto", (1, 5, 9, 8, 2), (3, 5, 5, 2, 4), (1, 2, 2), ((1, 1), *T2)
+        "cells frames auto", (1, 5, 9, 8, 2), (3, 5, 5, 2, 4), (1, 2, 2), ((1, 1), *T2)
     ),
     Case(
-        "cells pixels auto",
+        "cells frames auto",
         (1, 6, 7, 9, 2),
         (2, 3, 2, 2, 4),
         (2, 2, 3),
