@@ -22,8 +22,8 @@ VALUES = [json.loads(f.read_text()) for f in EXPERIMENTS.glob("compile_rows/*.js
 REPORTS = [aot.Report.from_dict(v) for v in VALUES if "parameters" in v]
 GROUPS = compile_scaling.groups(REPORTS)
 
-# The same arithmetic, bytes and cycles, but the compiler orders the backward pass so that
-# more is alive at once; it fits.
+# The same arithmetic, bytes and cycles, but the compiler orders the backward pass so
+# that more is alive at once; it fits.
 KNOWN = {"fusion/ssv1:densenet121,search v5e": ["1.22 times the memory on 8 devices"]}
 
 
