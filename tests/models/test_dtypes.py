@@ -65,8 +65,13 @@ def products(jaxpr: core.Jaxpr, where=""):
 
 
 # Products of float32, of a few values each: classifiers on pooled features, attention
-# over the cell states of the past (cell states are float32), a loss.
+# over the cell states of the past (cell states are float32), a loss, and the statistics
+# of GroupNorm, which go from channels to groups and back as products on a CPU.
+_STATISTICS = r"/(enc|dec)_\d/conv/norm$"
 ALLOWED = {
+    "simvp": _STATISTICS,
+    "tau": _STATISTICS,
+    "simvp_mixed": _STATISTICS,
     "c2d_r50": r"head/projection$",
     "i3d_r50": r"head/projection$",
     "uniformer_s": r"/head$",
