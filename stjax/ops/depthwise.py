@@ -244,7 +244,7 @@ def _kernel_gradient(x, dy, window, padding, dilation):
         carry = (zeros, *cut(starts[0], channel))
         return lax.scan(add, carry, starts[1:])[0][0]
 
-    parts = lax.map(of_block, jnp.arange(0, channels, block))
+    parts = lax.map(of_block, jnp.arange(0, channels, block, dtype=jnp.int32))
     return jnp.moveaxis(parts, 0, -2)
 
 
