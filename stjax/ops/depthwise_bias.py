@@ -28,8 +28,8 @@ def depthwise_bias(
     """``conv(x) + b``, or ``x + (conv(x) + b)``; stride 1.
 
     Args:
-      x: [B, *spatial, C], 2 or 3 spatial dimensions.
-      w: [*window, 1, C]; with `residual` it keeps the sizes, and has a middle.
+      x: ``[B, *spatial, C]``, 2 or 3 spatial dimensions.
+      w: ``[*window, 1, C]``; with `residual` it keeps the sizes, and has a middle.
       b: [C].
       padding: (low, high) for each spatial dimension.
       dilation: of the kernel.

@@ -82,7 +82,7 @@ def forward(
 
     Args:
       x: [B, H, W, C] or [B, T, H, W, C].
-      w: [*window, 1, C].
+      w: ``[*window, 1, C]``.
       b: [C].
       padding: (low, high) for each spatial dimension.
       dilation: of the kernel.

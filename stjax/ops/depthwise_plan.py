@@ -173,7 +173,7 @@ def make_plan(
     Args:
       shape: of x, [B, H, W, C] or [B, T, H, W, C].
       dtype: of x.
-      kernel: shape of the kernel, [*window, 1, C].
+      kernel: shape of the kernel, ``[*window, 1, C]``.
       padding: (low, high) of each spatial dimension.
       dilation: of the kernel.
     """

@@ -92,7 +92,8 @@ def test_depthwise_kernels_compile_and_count(shape, window, dilation):
     calls = hlo.kernels(program)
     assert sum(calls.values()) == 3
     counted = bundles.kernel_bundles(bundles.dump_folder(), calls)
-    assert counted.keys() == calls.keys()
+    same = hlo.same_kernels(program, calls)  # compiled once, for one of them
+    assert {same[name] for name in counted} == set(same.values())
     # A multiplication and an addition a tap, of at most four in a bundle; taps in the
     # padding are left out: at least a quarter are not.
     registers = jnp.prod(jnp.array(shape)) / (8 * 128)
