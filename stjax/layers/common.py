@@ -81,8 +81,10 @@ def conv(
     for k in window:
         fan_in *= k
     zeros = nn.initializers.zeros
-    depthwise = groups == in_features == features > 1 and function is conv_nd
-    depthwise &= use_bias and set(spread(strides)) == {1}
+    depthwise = groups == in_features == features and (residual or features > 1)
+    depthwise &= function is conv_nd and use_bias and set(spread(strides)) == {1}
+    if residual and not depthwise:
+        raise ValueError("residual is for depthwise convolutions with a bias, stride 1")
     kind = partial(DepthwiseConv, residual=residual) if depthwise else nn.Conv
     return kind(
         features,

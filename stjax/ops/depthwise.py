@@ -2,8 +2,8 @@
 
 Forward, input gradient and kernel gradient are each a loop over the kernel's taps on
 CPU, a kernel by hand on a TPU (`stjax.ops.depthwise_kernel`) where it suits, and
-elsewhere XLA's own. Automatic differentiation of the shifted sum would
-keep and add up one padded array a tap: 2 to 3 times slower and larger.
+elsewhere XLA's own. Automatic differentiation of the shifted sum would keep and add up
+one padded array a tap: 2 to 3 times slower and larger.
 """
 
 import itertools
@@ -75,7 +75,6 @@ def _choose(impl, shift, native, by_hand, padding, dilation):
     shift, native, by_hand = (partial(f, **fields) for f in (shift, native, by_hand))
     if impl == "shift":
         return shift
-
     if impl == "kernel":
         return by_hand
     if impl == "native" or devices_along("height") > 1:
