@@ -1,5 +1,6 @@
 """JAX's splash attention kernel for TPUs, for any lengths and under a mesh."""
 
+import dataclasses
 import math
 
 import jax
@@ -10,11 +11,13 @@ from jax.sharding import AxisType, PartitionSpec
 from stjax.errors import UserError
 
 LANES = 128
-BLOCKS = (640, 512, 384, 256, LANES)
+BLOCKS = (896, 768, 640, 512, 384, 256, LANES)
+_LARGEST = 640  # where the keys are not all in the vector memory
 _OVERHEAD = 64  # tokens that take as long as a block does besides
+_VECTOR_MEMORY = 15 * 2**20  # of 16 MiB that a kernel may take of it
 HEAD_SIZES = (32, 512)
-MIN_PAIRS = 2**20
-"""Pairs (N M) from which 'auto' prefers the kernel: 1,024 tokens among themselves."""
+MIN_PAIRS = 2**19
+"""Pairs (N M) from which 'auto' prefers the kernel: 725 tokens among themselves."""
 
 
 def refusal(q: jax.Array, v: jax.Array, bias: jax.Array | None) -> str | None:
@@ -87,25 +90,65 @@ def _batch_axes(mesh):
     return tuple(axis for axis in ("data", "fsdp") if axis in _free_axes(mesh))
 
 
-def block_size(length: int) -> int:
-    """The block for which padding, and what every block costs, is least."""
-    return min(BLOCKS, key=lambda b: -(-length // b) * (b + _OVERHEAD))
+@dataclasses.dataclass(frozen=True)
+class Blocks:
+    """How the kernel goes through queries and keys.
+
+    Attributes:
+      queries: in a block.
+      keys: in a block.
+      whole: all keys of a head stay in the vector memory. Then one kernel computes the
+        gradients of queries, keys and values, and each logit twice, not three times.
+    """
+
+    queries: int
+    keys: int
+    whole: bool
+
+
+def blocks_for(n: int, m: int, d: int, e: int, dtype: jnp.dtype) -> Blocks:
+    """Blocks with which `padded_splash` takes least.
+
+    Args:
+      n: queries.
+      m: keys.
+      d: channels of queries and keys.
+      e: of values.
+      dtype: of all three.
+    """
+    d, e = (size + -size % LANES for size in (d, e))
+    best = Blocks(_block(n, BLOCKS), _block(m, BLOCKS), True)
+    bytes_ = jnp.dtype(dtype).itemsize
+    # Keys, values and their gradients, each twice, in float32 once more, and their
+    # segments; likewise queries, their gradients and the result's; a block of logits.
+    total = -(-m // best.keys) * best.keys * ((d + e) * (4 * bytes_ + 4) + 4 * LANES)
+    total += best.queries * (2 * bytes_ * (2 * d + e) + 4 * d)
+    total += 4.4 * best.queries * best.keys
+    if total <= _VECTOR_MEMORY:
+        return best
+    small = BLOCKS[BLOCKS.index(_LARGEST) :]
+    return Blocks(_block(n, small), _block(m, small), False)
+
+
+def _block(length, sizes):
+    """The size for which padding, and what every block costs, is least."""
+    return min(sizes, key=lambda b: -(-length // b) * (b + _OVERHEAD))
 
 
 def _kernel(q, k, v, scale):
-    (_, n, _, _), m, e = q.shape, k.shape[1], v.shape[-1]
-    rows, columns = block_size(n), block_size(m)
+    (_, n, _, d), m, e = q.shape, k.shape[1], v.shape[-1]
+    blocks = blocks_for(n, m, d, e, v.dtype)
     q = (q * scale).astype(k.dtype)
     q, k, v = (
         _pad(jnp.swapaxes(x, 1, 2), block)
-        for x, block in ((q, rows), (k, columns), (v, columns))
+        for x, block in ((q, blocks.queries), (k, blocks.keys), (v, blocks.keys))
     )
-    y = padded_splash(q, k, v, m, (rows, columns))
+    y = padded_splash(q, k, v, m, blocks)
     return jnp.swapaxes(y[:, :, :n, :e], 1, 2).astype(v.dtype)
 
 
 def padded_splash(
-    q: jax.Array, k: jax.Array, v: jax.Array, keys: int, blocks: tuple[int, int]
+    q: jax.Array, k: jax.Array, v: jax.Array, keys: int, blocks: Blocks
 ) -> jax.Array:
     """The kernel itself, of what fills its blocks.
 
@@ -114,19 +157,24 @@ def padded_splash(
       k: [B, heads, M, d].
       v: [B, heads, M, e].
       keys: how many of the M count.
-      blocks: of queries and keys; they divide N and M.
+      blocks: they divide N and M.
 
     Returns:
       [B, heads, N, e].
     """
-    (_, heads, n, _), m, (rows, columns) = q.shape, k.shape[2], blocks
+    (_, heads, n, _), m = q.shape, k.shape[2]
+    rows, columns, whole = blocks.queries, blocks.keys, blocks.whole
+    fetched = m if whole else columns
     size = splash_lib.BlockSizes(
         block_q=rows,
-        block_kv=columns,
+        block_kv=fetched,
+        block_kv_compute=columns,
         block_q_dkv=rows,
-        block_kv_dkv=columns,
-        block_q_dq=rows,
-        block_kv_dq=columns,
+        block_kv_dkv=fetched,
+        block_kv_dkv_compute=columns,
+        block_q_dq=None if whole else rows,
+        block_kv_dq=None if whole else columns,
+        use_fused_bwd_kernel=whole,
     )
     kernel = splash_lib.make_splash_mha(
         splash_lib.MultiHeadMask([splash_lib.FullMask((n, m))] * heads),

@@ -15,7 +15,7 @@ from stjax.ops.depthwise_plan import kernels_wanted
 from stjax.ops.splash import (
     LANES,
     MIN_PAIRS,
-    block_size,
+    blocks_for,
     padded_splash,
     refusal,
 )
@@ -60,26 +60,26 @@ def projected(
     """
     b, n, d = x.shape
     size, none = d // heads, (0, 0)
+    blocks = blocks_for(n, n, size, size, x.dtype)
     lanes = (0, -size % LANES)
     # The bias is a row of the kernel: a product, not a pass, adds up its gradient.
     kernel = jnp.concatenate([qkv_kernel, qkv_bias[None]]).astype(jnp.float32)
     q, k, v = jnp.moveaxis(kernel.reshape(d + 1, 3, heads, size), 1, 0)
     tokens = jnp.concatenate([x, jnp.ones((b, n, 1), x.dtype)], -1)
-    tokens = jnp.pad(tokens, [none, (0, -n % block_size(n)), none])
+    tokens = jnp.pad(tokens, [none, (0, -n % blocks.keys), none])
     parts = []
     for part in (q * size**-0.5, k, v):
         part = jnp.pad(part, [none, none, lanes]).astype(x.dtype)
         parts.append(jnp.einsum("bnc,chd->bhnd", tokens, part))
-    y = _spread(*parts, n)
+    y = _spread(*parts, n, blocks)
     kernel = jnp.pad(proj_kernel.reshape(heads, size, d), [none, lanes, none])
     return jnp.einsum("bhnd,hdc->bnc", y, kernel)[:, :n] + proj_bias
 
 
-def _spread(q, k, v, keys):
+def _spread(q, k, v, keys, blocks):
     """On each device with its clips."""
 
     def local(q, k, v):
-        blocks = (block_size(keys),) * 2
         return padded_splash(q, k, v, keys, blocks).astype(v.dtype)
 
     if devices_along("everything") == 1:

@@ -134,26 +134,47 @@ def test_splash_under_a_mesh_is_mapped_over_the_devices():
     text = lowered("tpu", 1568, 1568, 64, jnp.bfloat16, mesh)
     calls = [line for line in text.splitlines() if "@tpu_custom_call" in line]
     # The first call is the forward pass: 8 / (data 2, fsdp 2) clips, one of two heads,
-    # 1,568 queries and keys in 3 blocks of 640.
-    assert "tensor<2x1x1920x128xbf16>, tensor<2x1x1920x128xbf16>" in calls[0]
+    # 1,568 queries and keys in 2 blocks of 896.
+    assert "tensor<2x1x1792x128xbf16>, tensor<2x1x1792x128xbf16>" in calls[0]
     # 4 devices do not divide 2 heads: 1,568 / 4 queries in one block.
     text = lowered("tpu", 1568, 1568, 64, jnp.bfloat16, make_mesh(2, 1, 4))
     calls = [line for line in text.splitlines() if "@tpu_custom_call" in line]
-    assert "tensor<4x2x512x128xbf16>, tensor<4x2x1920x128xbf16>" in calls[0]
+    assert "tensor<4x2x512x128xbf16>, tensor<4x2x1792x128xbf16>" in calls[0]
     # A batch that cannot be split: chunked or dense, whatever the platform.
     assert "tpu_custom_call" not in lowered("tpu", 1568, 1568, 64, mesh=mesh, batch=6)
 
 
 def test_splash_blocks_are_large_and_pad_little():
-    blocks = {3136: 640, 12544: 640, 784: 512, 1024: 512, 1280: 640, 128: 128}
-    assert {length: splash.block_size(length) for length in blocks} == blocks
+    blocks = {3136: 640, 784: 896, 1024: 512, 1280: 640, 128: 128}
+    half = {n: splash.blocks_for(n, n, 64, 64, jnp.bfloat16) for n in blocks}
+    assert half == {n: splash.Blocks(b, b, True) for n, b in blocks.items()}
 
 
-def test_splash_interpreted(monkeypatch):
-    """The kernel in Pallas' interpreter: padding, and clips and queries over a mesh."""
+@pytest.mark.parametrize(
+    "n,m,d,dtype,blocks",
+    [
+        (3136, 3136, 64, jnp.bfloat16, (640, 640, True)),
+        (3136, 3136, 64, jnp.float32, (640, 640, False)),  # 16.9 of 16 MiB
+        (3136, 1900, 256, jnp.bfloat16, (640, 640, False)),  # 16.4
+        (784, 784, 512, jnp.bfloat16, (512, 512, False)),  # 17.2
+        (12544, 784, 256, jnp.bfloat16, (896, 896, True)),  # fits
+    ],
+)
+def test_splash_keeps_all_keys_where_the_compiler_finds_room(n, m, d, dtype, blocks):
+    """Figures of the TPU compiler, in its message or by compiling, for the kernel."""
+    assert splash.blocks_for(n, m, d, d, dtype) == splash.Blocks(*blocks)
+
+
+@pytest.mark.parametrize("room", [splash._VECTOR_MEMORY, 0])
+def test_splash_interpreted(monkeypatch, room):
+    """The kernel in Pallas' interpreter: padding, and clips and queries over a mesh.
+
+    All keys at once, and in blocks with a kernel of its own for each gradient.
+    """
     from jax.experimental.pallas.ops.tpu import splash_attention as lib
 
     make = lib.make_splash_mha
+    monkeypatch.setattr(splash, "_VECTOR_MEMORY", room)
     monkeypatch.setattr(
         lib, "make_splash_mha", lambda *a, **kw: make(*a, interpret=True, **kw)
     )

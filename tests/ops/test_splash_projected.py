@@ -7,6 +7,7 @@ import pytest
 
 from stjax.layers.self_attention import SelfAttention
 from stjax.ops import depthwise_plan, splash_projected
+from stjax.ops.splash import Blocks
 from stjax.sharding.mesh import make_mesh
 
 BATCH, TOKENS, WIDTH, HEADS = 4, 130, 96, 3
@@ -14,7 +15,7 @@ BATCH, TOKENS, WIDTH, HEADS = 4, 130, 96, 3
 
 def plain_kernel(q, k, v, keys, blocks):
     """What `stjax.ops.splash.padded_splash` computes."""
-    assert q.shape == (*q.shape[:2], 256, 128) and blocks == (256, 256)
+    assert q.shape == (*q.shape[:2], 256, 128) and blocks == Blocks(256, 256, True)
     logits = jnp.einsum("bhnd,bhmd->bhnm", q, k)
     logits = jnp.where(jnp.arange(k.shape[2]) < keys, logits, -jnp.inf)
     return jnp.einsum("bhnm,bhme->bhne", jax.nn.softmax(logits), v)
