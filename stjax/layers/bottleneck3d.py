@@ -136,7 +136,9 @@ class StemConv(nn.Module):
         """[B, T, H, W, C] -> [B, T/stride_t, H/2, W/2, features]."""
         strides = (self.stride_t, 2, 2)
         x = conv3d(x, self.features, (self.window, 7, 7), strides, self.dtype, "conv")
-        norm = BatchNorm(frozen=self.frozen_bn, dtype=self.dtype, name="bn")
+        norm = BatchNorm(
+            frozen=self.frozen_bn, folded=True, dtype=self.dtype, name="bn"
+        )
         return nn.relu(norm(x, train=train))
 
 

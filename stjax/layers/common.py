@@ -114,6 +114,7 @@ class BatchNorm(nn.Module):
       scale_init: of the scale; zeros make a residual branch vanish at birth.
       frozen: always by the running statistics, with a scale and a bias that are not
         trained: what fine-tuning with few clips a batch needs.
+      folded: as in `stjax.ops.batch_norm.batch_norm`.
       dtype: of the result.
     """
 
@@ -121,6 +122,7 @@ class BatchNorm(nn.Module):
     epsilon: float = 1e-5
     scale_init: Callable = nn.initializers.ones
     frozen: bool = False
+    folded: bool = False
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -146,7 +148,7 @@ class BatchNorm(nn.Module):
             gain = scale * jax.lax.rsqrt(var.value + self.epsilon)
             return ((y - mean.value) * gain + bias).astype(self.dtype)
         parts = x.reshape(groups, x.shape[0] // groups, *x.shape[1:])
-        y, *now = batch_norm(parts, scale, bias, self.epsilon, self.dtype)
+        y, *now = batch_norm(parts, scale, bias, self.epsilon, self.dtype, self.folded)
         if not self.is_initializing():
             n, m = x.size // c // groups, self.momentum
             batch_mean, batch_var = (s.mean(0) for s in now)

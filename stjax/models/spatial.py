@@ -10,14 +10,8 @@ import jax.numpy as jnp
 from stjax.layers.common import Dtype, conv, trunc_normal_init
 from stjax.layers.remat import rematerialised
 from stjax.ops.conv import conv_nd
-from stjax.ops.folding import (
-    MAX_CHANNELS,
-    add_bias,
-    fold,
-    folded_conv,
-    folded_pointwise,
-    unfold,
-)
+from stjax.ops.folded_conv import add_bias, folded_conv, folded_pointwise
+from stjax.ops.folding import MAX_CHANNELS, fold, unfold
 from stjax.ops.group_norm import group_norm_silu
 from stjax.ops.shuffle import spread_pixels
 from stjax.sharding.activations import constrain_rows

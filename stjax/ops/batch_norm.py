@@ -10,14 +10,17 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from stjax.ops.folding import fold, foldable, unfold
 
-@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
 def batch_norm(
     x: jax.Array,
     scale: jax.Array,
     bias: jax.Array,
     epsilon: float,
     dtype: jnp.dtype,
+    folded: bool = False,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Normalises over all but the first and the last axis.
 
@@ -31,40 +34,86 @@ def batch_norm(
       bias: [C].
       epsilon: added to the variance.
       dtype: of the result.
+      folded: what comes before and after has columns folded on a TPU, where they can
+        be (`stjax.ops.folding`).
 
     Returns:
       The result, and mean and biased variance [G, C], which have no gradient.
     """
-    return _forward(x, scale, bias, epsilon, dtype)[0]
+    return _forward(x, scale, bias, epsilon, dtype, folded)[0]
 
 
-def _forward(x, scale, bias, epsilon, dtype):
-    y, axes = _widened(x), _inner(x)
-    mean = y.mean(axes)
-    if y.dtype == x.dtype:
-        var = jnp.square(y - _spread(mean, x)).mean(axes)
-    else:
-        var = jnp.maximum(jnp.square(y).mean(axes) - jnp.square(mean), 0)
-    rate = lax.rsqrt(var + epsilon)
-    result = (y - _spread(mean, x)) * _spread(rate * scale, x) + bias
-    return (result.astype(dtype), mean, var), (x, mean, rate, scale)
+def _forward(x, scale, bias, epsilon, dtype, folded):
+    def tpu(x, scale, bias):
+        copies, x = _folded(x) if folded else (1, x)
+        y, *kept = _normalised(x, scale, bias, epsilon, dtype, copies)
+        return (unfold(y) if copies > 1 else y), *kept
+
+    def plain(x, scale, bias):
+        return _normalised(x, scale, bias, epsilon, dtype)
+
+    y, mean, var, rate = lax.platform_dependent(x, scale, bias, tpu=tpu, default=plain)
+    return (y, mean, var), (x, mean, rate, scale)
 
 
-def _backward(epsilon, dtype, residuals, gradients):
+def _backward(epsilon, dtype, folded, residuals, gradients):
     del epsilon, dtype
-    x, mean, rate, scale = residuals
-    axes, dy = _inner(x), _widened(gradients[0])
-    count = x.size // mean.size
-    centred = _widened(x) - _spread(mean, x)
-    sums = dy.sum(axes)
-    products = (dy * centred).sum(axes) * rate
-    slope = products * rate / count
-    dx = dy - _spread(sums / count, x) - centred * _spread(slope, x)
-    dx = (dx * _spread(rate * scale, x)).astype(x.dtype)
+
+    def tpu(x, mean, rate, scale, dy):
+        copies, x = _folded(x) if folded else (1, x)
+        dy = fold(dy) if copies > 1 else dy
+        dx, *sums = _gradients(*_barrier(x, mean, rate), scale, _barrier(dy)[0], copies)
+        return (unfold(dx) if copies > 1 else dx), *sums
+
+    given = *residuals, gradients[0]
+    dx, sums, products = lax.platform_dependent(*given, tpu=tpu, default=_gradients)
+    scale = residuals[-1]
     return dx, products.sum(0).astype(scale.dtype), sums.sum(0).astype(scale.dtype)
 
 
 batch_norm.defvjp(_forward, _backward)
+
+
+def _normalised(x, scale, bias, epsilon, dtype, copies=1):
+    """The result, and mean, variance and 1 / deviation [G, C]."""
+    y, axes = _widened(x), _inner(x)
+    mean = _mean(y.mean(axes), copies)
+    if y.dtype == x.dtype:
+        var = _mean(jnp.square(y - _spread(mean, x)).mean(axes), copies)
+    else:
+        var = _mean(jnp.square(y).mean(axes), copies) - jnp.square(mean)
+        var = jnp.maximum(var, 0)
+    rate = lax.rsqrt(var + epsilon)
+    y = (_widened(x) - _spread(mean, x)) * _spread(rate * scale, x)
+    y += jnp.tile(bias, copies)
+    return y.astype(dtype), mean, var, rate
+
+
+def _gradients(x, mean, rate, scale, dy, copies=1):
+    """Of the input, and for each group [G, C] of bias and scale."""
+    axes, dy = _inner(x), _widened(dy)
+    count = x.size // mean.size
+    centred = _widened(x) - _spread(mean, x)
+    sums = copies * _mean(dy.sum(axes), copies)
+    products = copies * _mean((dy * centred).sum(axes), copies) * rate
+    slope = products * rate / count
+    dx = dy - _spread(sums / count, x) - centred * _spread(slope, x)
+    dx = (dx * _spread(rate * scale, x)).astype(x.dtype)
+    return dx, sums, products
+
+
+def _barrier(*args):
+    """Else a TPU may keep a wide copy of a narrow array from one pass to the next."""
+    return lax.optimization_barrier(args)
+
+
+def _folded(x):
+    return (2, fold(x)) if foldable(x.shape) else (1, x)
+
+
+def _mean(values, copies):
+    """[G, copies * C] -> [G, C]."""
+    return values.reshape(len(values), copies, -1).mean(1)
 
 
 def _widened(x):
@@ -76,5 +125,6 @@ def _inner(x):
 
 
 def _spread(values, x):
-    """[G, C] -> [G, 1, ..., 1, C]."""
-    return values.reshape(values.shape[0], *(1,) * (x.ndim - 2), values.shape[1])
+    """[G, C] -> [G, 1, ..., 1, channels of x]."""
+    values = jnp.tile(values, x.shape[-1] // values.shape[1])
+    return values.reshape(len(values), *(1,) * (x.ndim - 2), -1)

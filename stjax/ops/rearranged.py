@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from stjax.ops.dense import dense, pointwise
+from stjax.ops.video_conv import video_conv
 
 FEW = 16
 """Channels, times taps in time, with which a strided kernel counts as slow."""
@@ -147,18 +148,10 @@ def frames(
     dilation: tuple[int, ...],
     precision: object,
 ) -> jax.Array:
-    """`cells` for TPUs, where a convolution of the frames needs no other gradient.
-
-    A map of 3 channels is laid out there with clips in the 128 lanes, so that eight
-    clips take 21 times their size. By the compiler's estimate 5x7x7 on 8 x 128 x 224 x
-    224 x 3 and its kernel's gradient take 94 M cycles, as they are 268, with the pixels
-    in the channels as well 122.
-    """
-
-    def whole(x, w, strides, padding, precision):
-        return dense(x, w, strides, padding, (1, 1), precision)
-
-    return _cells(x, w, strides, padding, dilation, precision, whole)
+    """`cells` for TPUs: see `stjax.ops.video_conv`."""
+    if x.ndim == 5 and (w.shape[1] > strides[1] or w.shape[2] > strides[2]):
+        return video_conv(x, w, strides, padding, dilation[0], precision)
+    return cells(x, w, strides, padding, dilation, precision)
 
 
 def _cells(x, w, strides, padding, dilation, precision, form):

@@ -43,6 +43,19 @@ def test_as_the_definition():
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("columns", [6, 5])
+def test_the_form_for_tpus_is_the_same(monkeypatch, columns):
+    """With columns folded, where there are two for each cell."""
+    x, dy, scale, bias = arrays((2, 6, 4, columns, 8))
+    expected = both(plain, x, scale, bias, dy)
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *a, tpu, default: tpu(*a))
+    found = both(
+        lambda *given: batch_norm(*given, 1e-5, x.dtype, True), x, scale, bias, dy
+    )
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
 def test_as_torch():
     torch = pytest.importorskip("torch")
     x, dy, scale, bias = arrays((1, 6, 4, 5, 8))

@@ -47,6 +47,7 @@ class Case:
 
 
 Z2, T2 = ((0, 0), (0, 0)), ((2, 2), (1, 2))
+S7 = ((2, 2), (3, 3), (3, 3))
 
 CASES = [
     # Depthwise, 1-D to 3-D; asymmetric and negative padding; dilation; multiplier.
@@ -98,6 +99,17 @@ CASES = [
         (2, 3, 2, 2, 4),
         (2, 2, 3),
         dilation=(2, 1, 1),
+    ),
+    # Stems of video networks: odd frames, even and odd columns of the result.
+    Case("cells frames auto", (2, 7, 8, 11, 3), (5, 7, 7, 3, 4), (2, 2, 2), S7),
+    Case("cells frames auto", (1, 6, 9, 9, 3), (5, 7, 7, 3, 4), (1, 2, 2), S7),
+    Case(
+        "cells frames auto",
+        (1, 9, 6, 8, 2),
+        (3, 3, 3, 2, 4),
+        (3, 2, 2),
+        ((3, 1), (1, 0), (1, 2)),
+        (2, 1, 1),
     ),
     Case("temporal auto", (2, 5, 3, 2, 4), (3, 1, 1, 4, 3)),
     Case(

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stjax.ops.folding import fold, folded_conv, unfold
+from stjax.ops.folded_conv import folded_conv
+from stjax.ops.folding import fold, unfold
 from stjax.ops.shuffle import pixel_shuffle, spread_pixels
 
 

@@ -92,6 +92,22 @@ def test_the_form_for_tpus_is_the_same(window, strides, padding):
         np.testing.assert_allclose(ours, native, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "window,strides,padding", [c for c in CASES if (c[0][-1], c[1][-1]) == (3, 2)]
+)
+def test_folded_columns_are_the_same(window, strides, padding):
+    """The largest value, and where none are equal its gradient."""
+    for equal in (True, False):
+        x = jnp.asarray(values(equal))
+        results = []
+        for pool in (pooling._folded, pooling._native):
+            y, pull = jax.vjp(lambda x, p=pool: p(x, window, strides, padding), x)
+            dy = np.random.default_rng(1).standard_normal(y.shape).astype(np.float32)
+            results.append((y,) if equal else (y, *pull(dy)))
+        for a, b in zip(*results, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+
+
 def test_lowering_follows_the_platform():
     grad = jax.grad(lambda x: jnp.square(max_pool(x, (1, 3, 3), (1, 2, 2))).sum())
     traced = jax.jit(grad).trace(jax.ShapeDtypeStruct((2, 4, 8, 8, 3), jnp.float32))
