@@ -44,15 +44,13 @@ def batch_norm(
 
 
 def _forward(x, scale, bias, epsilon, dtype, folded):
+    plain = partial(_normalised, epsilon=epsilon, dtype=dtype)
+
     def tpu(x, scale, bias):
-        copies, x = _folded(x) if folded else (1, x)
-        y, *kept = _normalised(x, scale, bias, epsilon, dtype, copies)
-        return (unfold(y) if copies > 1 else y), *kept
+        y, *kept = plain(fold(x), scale, bias, copies=2)
+        return unfold(y), *kept
 
-    def plain(x, scale, bias):
-        return _normalised(x, scale, bias, epsilon, dtype)
-
-    y, mean, var, rate = lax.platform_dependent(x, scale, bias, tpu=tpu, default=plain)
+    y, mean, var, rate = _choose(x, folded, tpu, plain)(x, scale, bias)
     return (y, mean, var), (x, mean, rate, scale)
 
 
@@ -60,21 +58,27 @@ def _backward(epsilon, dtype, folded, residuals, gradients):
     del epsilon, dtype
 
     def tpu(x, mean, rate, scale, dy):
-        copies, x = _folded(x) if folded else (1, x)
-        dy = fold(dy) if copies > 1 else dy
-        dx, *sums = _gradients(*_barrier(x, mean, rate), scale, _barrier(dy)[0], copies)
-        return (unfold(dx) if copies > 1 else dx), *sums
+        # Else float32 copies of both are kept from one pass to the next.
+        x, dy = lax.optimization_barrier((fold(x), fold(dy)))
+        dx, *sums = _gradients(x, mean, rate, scale, dy, copies=2)
+        return unfold(dx), *sums
 
-    given = *residuals, gradients[0]
-    dx, sums, products = lax.platform_dependent(*given, tpu=tpu, default=_gradients)
-    scale = residuals[-1]
+    x, _, _, scale = residuals
+    gradient = _choose(x, folded, tpu, _gradients)
+    dx, sums, products = gradient(*residuals, gradients[0])
     return dx, products.sum(0).astype(scale.dtype), sums.sum(0).astype(scale.dtype)
 
 
 batch_norm.defvjp(_forward, _backward)
 
 
-def _normalised(x, scale, bias, epsilon, dtype, copies=1):
+def _choose(x, folded, tpu, plain):
+    if not (folded and foldable(x.shape)):
+        return plain
+    return partial(lax.platform_dependent, tpu=tpu, default=plain)
+
+
+def _normalised(x, scale, bias, *, epsilon, dtype, copies=1):
     """The result, and mean, variance and 1 / deviation [G, C]."""
     y, axes = _widened(x), _inner(x)
     mean = _mean(y.mean(axes), copies)
@@ -89,7 +93,7 @@ def _normalised(x, scale, bias, epsilon, dtype, copies=1):
     return y.astype(dtype), mean, var, rate
 
 
-def _gradients(x, mean, rate, scale, dy, copies=1):
+def _gradients(x, mean, rate, scale, dy, *, copies=1):
     """Of the input, and for each group [G, C] of bias and scale."""
     axes, dy = _inner(x), _widened(dy)
     count = x.size // mean.size
@@ -100,15 +104,6 @@ def _gradients(x, mean, rate, scale, dy, copies=1):
     dx = dy - _spread(sums / count, x) - centred * _spread(slope, x)
     dx = (dx * _spread(rate * scale, x)).astype(x.dtype)
     return dx, sums, products
-
-
-def _barrier(*args):
-    """Else a TPU may keep a wide copy of a narrow array from one pass to the next."""
-    return lax.optimization_barrier(args)
-
-
-def _folded(x):
-    return (2, fold(x)) if foldable(x.shape) else (1, x)
 
 
 def _mean(values, copies):
