@@ -1,6 +1,7 @@
 """Every implementation of a convolution equals XLA's own, in value and gradient."""
 
 import dataclasses
+import re
 from functools import partial
 
 import flax.linen as nn
@@ -8,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from stjax.layers.common import conv, gelu
 from stjax.ops.conv import conv_nd
 from stjax.ops.depthwise import depthwise
+from stjax.sharding.mesh import make_mesh
 
 
 @dataclasses.dataclass(frozen=True)
@@ -322,3 +325,19 @@ def test_under_jit_vmap_grad_remat_and_scan():
         auto,
         native,
     )
+
+
+def test_frames_stay_with_their_clips():
+    """A stem's form for TPUs on a mesh: no device gets the clips of others."""
+    mesh = make_mesh(8)
+    with jax.set_mesh(mesh):
+        clips = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+        x = jax.ShapeDtypeStruct((8, 6, 9, 9, 3), jnp.float32, sharding=clips)
+        w = jax.ShapeDtypeStruct((5, 7, 7, 3, 4), jnp.float32)
+
+        def loss(w, x):
+            return jnp.square(conv_nd(x, w, (2, 2, 2), S7, impl="frames")).sum()
+
+        text = jax.jit(jax.value_and_grad(loss)).lower(w, x).compile().as_text()
+    assert "all-reduce" in text
+    assert not re.search("all-gather|all-to-all|collective-permute", text)
