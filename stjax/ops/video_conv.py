@@ -41,7 +41,8 @@ def video_conv(
     x = jnp.transpose(x, (2, 3, 4, 0, 1))  # clips are what a mesh may split
     parts = _under(x, taps, strides[0], padding[0], dilation)
     frames = parts[0].shape[4]
-    x = jnp.concatenate(parts, axis=2).reshape(*x.shape[:2], -1, b * frames)
+    x = jnp.concatenate(parts, axis=2)
+    x = x.reshape(*x.shape[:3], b * frames)
     w = jnp.moveaxis(w, 0, 2).reshape(*w.shape[1:3], -1, w.shape[-1])
     (low, high), stride = padding[2], strides[2]
     columns = (x.shape[1] + low + high - w.shape[1]) // stride + 1
@@ -57,8 +58,9 @@ def video_conv(
         dimension_numbers=("HWCN", "HWIO", "HWNC"),
         precision=precision,
     )
-    y = y.reshape(*y.shape[:2], b, frames, -1).transpose(2, 3, 0, 1, 4)
-    return y.reshape(b, frames, y.shape[2], columns, -1)
+    h, _, _, features = y.shape
+    y = y.reshape(*y.shape[:2], b, frames, features).transpose(2, 3, 0, 1, 4)
+    return y.reshape(b, frames, h, columns, features // copies)
 
 
 def _under(x, taps, stride, pad, dilation):
