@@ -137,7 +137,14 @@ def cells(
     (1, 2, 2) on 3 channels is a 4x4 one on 60 (a kernel that the stride does not divide
     gets zeros): for its gradient. Forwards a 7x7 one on 15 with stride 2 is quicker.
     """
-    return _cells(x, w, strides, padding, dilation, precision, _few)
+    if x.ndim == 5:
+        x, w = _frames_to_channels(x, w, strides[0], padding[0], dilation[0])
+    b, t = x.shape[:2]
+    x = x.reshape(-1, *x.shape[-3:])
+    patches = all(k <= s for k, s in zip(w.shape, strides[-2:], strict=False))
+    form = _pixels_to_channels if patches else _few
+    y = form(x, w, strides[-2:], padding[-2:], precision)
+    return y.reshape(b, t, *y.shape[1:]) if len(strides) == 3 else y
 
 
 def frames(
@@ -152,17 +159,6 @@ def frames(
     if x.ndim == 5 and (w.shape[1] > strides[1] or w.shape[2] > strides[2]):
         return video_conv(x, w, strides, padding, dilation[0], precision)
     return cells(x, w, strides, padding, dilation, precision)
-
-
-def _cells(x, w, strides, padding, dilation, precision, form):
-    if x.ndim == 5:
-        x, w = _frames_to_channels(x, w, strides[0], padding[0], dilation[0])
-    b, t = x.shape[:2]
-    x = x.reshape(-1, *x.shape[-3:])
-    if all(k <= s for k, s in zip(w.shape, strides[-2:], strict=False)):
-        form = _pixels_to_channels
-    y = form(x, w, strides[-2:], padding[-2:], precision)
-    return y.reshape(b, t, *y.shape[1:]) if len(strides) == 3 else y
 
 
 def _pixels_to_channels(x, w, strides, padding, precision):
